@@ -1,0 +1,90 @@
+"""Prepares for tests of workers: importable by a worker, told by the caption what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wdsfilter.errors import BadCaption
+from wdsfilter.samples import Pair, Prepared, Unreadable
+
+
+def obey(pair: Pair) -> Prepared | Unreadable:
+    """Does what the caption's first word says with the rest of it. Answers with the key."""
+    verb, _, rest = pair.caption.partition(" ")
+    if verb == "sleep":
+        time.sleep(float(rest))
+    elif verb == "exit":
+        os._exit(int(rest))
+    elif verb == "signal":
+        os.kill(os.getpid(), getattr(signal, rest))
+    elif verb == "regex":  # hangs in C, holding the GIL
+        re.match("(a|a)*$", "a" * 60 + "b")
+    elif verb == "eat":
+        eaten = []
+        while True:
+            eaten.append(b"x" * (1 << 24))
+    elif verb == "raise":
+        raise ValueError(rest)
+    elif verb == "bad":
+        raise BadCaption("caption_control", rest)
+    elif verb == "unreadable":
+        return Unreadable(pair.key, rest)
+    elif verb == "unpicklable":
+        return Prepared(lambda: None)
+    elif verb == "print":
+        os.write(1, b"stdout")
+        os.write(2, b"stderr")
+    elif verb == "touch":
+        Path(rest).touch()
+        time.sleep(0.1)
+    elif verb == "exit-once":
+        if not Path(rest).exists():
+            Path(rest).touch()
+            os._exit(1)
+    return Prepared(pair.key)
+
+
+def double(pair: Pair) -> Prepared:
+    """Twice the image."""
+    return Prepared(bytes(pair.image) * 2)
+
+
+def surroundings(pair: Pair) -> Prepared:
+    """What a worker sees around itself."""
+    return Prepared(
+        {
+            "pid": os.getpid(),
+            "threads": os.environ.get("OMP_NUM_THREADS"),
+            "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+            "torch": "torch" in sys.modules,
+            "image": type(pair.image).__name__,
+        }
+    )
+
+
+@dataclass(frozen=True)
+class FailsInWorker:
+    """Pickles well, but raises or dies where it is unpickled."""
+
+    how: str
+
+    def __call__(self, pair: Pair) -> Prepared:
+        """Never reached."""
+        return Prepared(None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a worker does in place of this."""
+        return _fail, (self.how,)
+
+
+def _fail(how: str) -> None:
+    if how == "dies":
+        os._exit(7)
+    raise ImportError("no module named tokenizers")

@@ -1,0 +1,364 @@
+"""Images from strangers: every format, every trap, and what must never happen."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image, ImageFile, ImageOps
+
+from wdsfilter import images
+from wdsfilter.errors import BadImage
+
+FORMATS = [*images.FORMATS]
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def saved(image: Image.Image, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def picture(width: int = 48, height: int = 32) -> Image.Image:
+    """Smooth noise: no two corners alike, and it survives JPEG."""
+    noise = Image.frombytes("RGB", (6, 4), random.Random(0).randbytes(72))
+    return noise.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def palette_image(index: int) -> Image.Image:
+    image = Image.new("P", (1, 1), index)
+    image.putpalette([*(0, 0, 0), *RED, *(0, 0, 255)])
+    return image
+
+
+def exif(orientation: int) -> bytes:
+    block = Image.Exif()
+    block[0x0112] = orientation
+    return block.tobytes()
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(
+    width: int, height: int, depth: int, colour: int, rows: bytes, *, before: bytes = b"", after: bytes = b""
+) -> bytes:
+    """A PNG by hand. ``rows``: filter byte and pixels of each; chunks go before and after the pixels."""
+    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    end = chunk(b"IDAT", zlib.compress(rows)) + after + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + start + before + end
+
+
+def pixels(image: Image.Image) -> list[tuple[int, ...]]:
+    flat = image.tobytes()
+    return [tuple(flat[at : at + 3]) for at in range(0, len(flat), 3)]
+
+
+def reason(call: Callable[..., object], data: bytes, **options: int) -> str:
+    with pytest.raises(BadImage) as caught:
+        call(data, **options)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("size", [(48, 32), (1, 1)], ids=["ordinary", "1x1"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format(format: str, size: tuple[int, int]) -> None:
+    """Every format of the allow-list decodes to RGB of the size that its header says."""
+    data = saved(picture(*size), format)
+    assert images.header(data) == images.Header(format, *size)
+    image = images.decode(data)
+    assert (image.mode, image.size) == ("RGB", size)
+    assert images.decode(memoryview(data)).tobytes() == image.tobytes()
+
+
+def test_lossless_formats_keep_their_pixels() -> None:
+    """What goes in comes out."""
+    assert images.decode(saved(picture(), "PNG")).tobytes() == picture().tobytes()
+    assert images.decode(saved(picture(), "BMP")).tobytes() == picture().tobytes()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"<!DOCTYPE html><html><body>404</body></html>", id="html"),
+        pytest.param(b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', id="svg"),
+        pytest.param(saved(picture(), "EPS"), id="eps"),
+        pytest.param(saved(picture(), "PDF"), id="pdf"),
+        pytest.param(saved(picture(), "TIFF"), id="tiff"),
+        pytest.param(saved(picture(), "ICO"), id="ico"),
+        pytest.param(saved(picture(), "PPM"), id="ppm"),
+        pytest.param(b"\0" * 100, id="zeros"),
+        pytest.param(b"\xff", id="one-byte"),
+        pytest.param(b"RIFF\x24\0\0\0WAVEfmt ", id="wav"),
+    ],
+)
+def test_other_formats_are_refused(data: bytes) -> None:
+    """What is not on the allow-list is refused by its first bytes, though Pillow could read some of it."""
+    assert reason(images.header, data) == reason(images.decode, data) == "image_format"
+
+
+def test_empty() -> None:
+    """No bytes have a reason of their own."""
+    assert reason(images.header, b"") == reason(images.decode, b"") == "image_empty"
+
+
+def test_only_the_allowed_decoders_are_loaded() -> None:
+    """Importing this module and decoding loads no torch and no decoder that is not on the list."""
+    code = (
+        "import sys; from wdsfilter import images; images.decode(sys.stdin.buffer.read());"
+        "print(*(m for m in sys.modules if m == 'torch' or m.endswith('ImagePlugin')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=saved(picture(), "JPEG"), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    allowed = {"Jpeg", "Png", "Gif", "Bmp", "WebP", "Avif", "Tiff"}  # Tiff: EXIF is read by it
+    assert set(done.stdout.decode().split()) <= {f"PIL.{name}ImagePlugin" for name in allowed}
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_upright(orientation: int) -> None:
+    """Pixels and header are turned as the EXIF says; values that mean nothing are left alone."""
+    data = saved(picture(), "PNG", exif=exif(orientation))
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    image = images.decode(data)
+    assert image.tobytes() == expected.tobytes()
+    assert images.header(data) == images.Header("PNG", *image.size)
+    assert image.size == ((32, 48) if orientation in range(5, 9) else (48, 32))
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in {"GIF", "BMP"}])
+def test_upright_in_every_format(format: str) -> None:
+    """Every format that can state a rotation is turned."""
+    data = saved(picture(), format, exif=exif(6))
+    assert images.decode(data).size == (32, 48)
+    assert images.header(data) == images.Header(format, 32, 48)
+
+
+def test_rotation_behind_the_pixels() -> None:
+    """A PNG may state its rotation after its pixels."""
+    data = png(2, 1, 8, 2, b"\0" + bytes(6), after=chunk(b"eXIf", exif(6).removeprefix(b"Exif\0\0")))
+    assert images.decode(data).size == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(b"Exif\0\0", id="empty"),
+        pytest.param(b"Exif\0\0II*\0\xff\xff\xff\xff", id="directory-outside"),
+        pytest.param(b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x0f", id="entries-cut"),
+        pytest.param(exif(6)[:-8], id="cut"),
+        pytest.param(b"Exif\0\0" + b"\xff" * 50, id="noise"),
+        pytest.param(
+            b"Exif\0\0II*\0\x08\0\0\0\x01\0\x1a\x01\x05\0\x09\0\0\0\xff\xff\0\0\0\0\0\0", id="lying-tag"
+        ),
+    ],
+)
+def test_broken_exif_costs_nothing(block: bytes) -> None:
+    """An image with broken EXIF is a readable image, silently, even where warnings are errors."""
+    segment = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
+    plain = saved(picture(), "JPEG")
+    data = plain[:2] + segment + plain[20:]  # in place of the JFIF header
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert images.header(data).width == 48
+        assert images.decode(data).tobytes() == images.decode(plain).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(
+            saved(Image.new("RGBA", (1, 1), (*RED, 128)), "PNG"), (255, 127, 127), id="half-transparent"
+        ),
+        pytest.param(saved(Image.new("RGBA", (1, 1), (*RED, 0)), "PNG"), WHITE, id="transparent"),
+        pytest.param(saved(Image.new("RGBA", (1, 1), (*RED, 255)), "PNG"), RED, id="opaque"),
+        pytest.param(saved(Image.new("LA", (1, 1), (0, 0)), "PNG"), WHITE, id="grey-alpha"),
+        pytest.param(
+            saved(Image.new("RGBA", (9, 9), (*RED, 0)), "WEBP", lossless=True, exact=True), WHITE, id="webp"
+        ),
+        pytest.param(saved(palette_image(1), "PNG", transparency=1), WHITE, id="palette-transparent-index"),
+        pytest.param(
+            saved(palette_image(1), "PNG", transparency=b"\xff\x80"), (255, 127, 127), id="palette-alpha"
+        ),
+        pytest.param(saved(palette_image(1), "PNG"), RED, id="palette"),
+        pytest.param(saved(palette_image(1), "GIF", transparency=1), WHITE, id="gif"),
+        pytest.param(
+            saved(Image.new("RGB", (1, 1), RED), "PNG", transparency=RED), WHITE, id="transparent-colour"
+        ),
+        pytest.param(saved(Image.new("L", (1, 1), 9), "PNG", transparency=9), WHITE, id="transparent-grey"),
+        pytest.param(saved(Image.new("1", (1, 1), 0), "PNG"), (0, 0, 0), id="1-bit"),
+        pytest.param(saved(Image.new("L", (1, 1), 77), "PNG"), (77, 77, 77), id="grey"),
+        pytest.param(saved(Image.new("CMYK", (9, 9), 0), "JPEG"), WHITE, id="cmyk-white"),
+        pytest.param(saved(Image.new("CMYK", (9, 9), (0, 0, 0, 255)), "JPEG"), (0, 0, 0), id="cmyk-black"),
+    ],
+)
+def test_modes(data: bytes, expected: tuple[int, int, int]) -> None:
+    """Every mode becomes RGB as seen on a white page."""
+    assert pixels(images.decode(data))[0] == expected
+
+
+def test_16_bit_grey_is_scaled() -> None:
+    """16-bit grey is scaled to 8 bits, not clipped; its transparent value is matched exactly."""
+    values = (0, 0x00FF, 0x0100, 0x8000, 0xFFFF)
+    rows = b"\0" + struct.pack(">5H", *values)
+    grey = pixels(images.decode(png(5, 1, 16, 0, rows)))
+    assert grey == [(v, v, v) for v in (0, 0, 1, 128, 255)]
+    transparent = chunk(b"tRNS", struct.pack(">H", 0x0100))
+    grey = pixels(images.decode(png(5, 1, 16, 0, rows, before=transparent)))
+    assert grey == [(v, v, v) for v in (0, 0, 255, 128, 255)]
+
+
+def test_16_bit_colour_is_scaled() -> None:
+    """16-bit colour is scaled to 8 bits, its transparent colour too."""
+    rows = b"\0" + struct.pack(">6H", 0x1234, 0, 0, 0xFFFF, 0, 0x8000)
+    transparent = chunk(b"tRNS", struct.pack(">3H", 0x1234, 0, 0))
+    assert pixels(images.decode(png(2, 1, 16, 2, rows, before=transparent))) == [WHITE, (255, 0, 128)]
+
+
+@pytest.mark.parametrize("format", [name for name in ("GIF", "PNG", "WEBP", "AVIF") if name in FORMATS])
+def test_animations_are_their_first_frame(format: str) -> None:
+    """Of several frames, the first is judged."""
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, WHITE, (0, 0, 255))]
+    data = saved(frames[0], format, save_all=True, append_images=frames[1:], duration=50)
+    red, green, blue = pixels(images.decode(data))[0]
+    assert red > 240 and green < 15 and blue < 15
+
+
+def test_mpo_is_its_first_picture() -> None:
+    """A camera's several pictures in one JPEG: the first is judged."""
+    data = saved(picture(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+    assert images.header(data) == images.Header("JPEG", 48, 32)
+    assert images.decode(data).size == (48, 32)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_colour_profiles_change_nothing(format: str) -> None:
+    """A profile, well-formed or not, neither changes pixels nor costs the image."""
+    options = {"lossless": True} if format == "WEBP" else {}
+    plain = images.decode(saved(picture(), format, **options))
+    with_profile = images.decode(saved(picture(), format, icc_profile=b"not a profile" * 99, **options))
+    assert with_profile.tobytes() == plain.tobytes()
+    assert with_profile.info == {}
+
+
+def with_size(format: str, width: int, height: int) -> bytes:
+    """A small file whose header claims another size."""
+    data = bytearray(saved(Image.new("L", (1, 1)), format, **({"exif": exif(1)} if format == "WEBP" else {})))
+    if format == "PNG":
+        return png(width, height, 8, 0, b"\0\0")
+    if format == "JPEG":
+        at = data.index(b"\xff\xc0") + 5
+        data[at : at + 4] = struct.pack(">HH", height, width)
+    elif format == "GIF":
+        data[6:10] = struct.pack("<HH", width, height)
+    elif format == "BMP":
+        data[18:26] = struct.pack("<ii", width, height)
+    elif format == "WEBP":
+        at = data.index(b"VP8X") + 12
+        data[at : at + 6] = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    elif format == "AVIF":
+        at = data.index(b"ispe") + 8
+        data[at : at + 8] = struct.pack(">II", width, height)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("size", [(8001, 8000), (10_000, 9_000), (30_000, 30_000)], ids=str)
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in {"WEBP", "AVIF"}])
+def test_bombs(format: str, size: tuple[int, int]) -> None:
+    """A size beyond the cap is refused from the header, without warnings, whatever Pillow's own limit says."""
+    data = with_size(format, *size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert reason(images.header, data) == reason(images.decode, data) == "image_too_large"
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name in {"WEBP", "AVIF"}])
+def test_bombs_of_formats_that_check_themselves(format: str) -> None:
+    """Real images beyond the cap, where a lying header is refused by the decoder."""
+    data = saved(Image.new("L", (3000, 2000)), format)
+    assert reason(images.header, data, max_pixels=5_999_999) == "image_too_large"
+    assert reason(images.decode, data, max_pixels=5_999_999) == "image_too_large"
+    assert images.header(data, max_pixels=6_000_000).width == 3000
+    assert reason(images.decode, with_size(format, 16_000, 16_000)).startswith("image_")
+
+
+def test_cap_is_exact_and_adjustable() -> None:
+    """max_pixels is the most that is accepted, above Pillow's own limit too."""
+    data = saved(Image.new("L", (100, 100)), "PNG")
+    assert reason(images.decode, data, max_pixels=9_999) == "image_too_large"
+    assert images.decode(data, max_pixels=10_000).size == (100, 100)
+    huge = with_size("PNG", 30_000, 30_000)
+    assert images.header(huge, max_pixels=900_000_000) == images.Header("PNG", 30_000, 30_000)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP"])
+def test_compressed_metadata_is_bounded(name: bytes, place: str) -> None:
+    """A PNG whose metadata would inflate to gigabytes is refused, at a bounded price."""
+    if (name, place) == (b"iCCP", "after"):
+        pytest.skip("a profile stands before the pixels")
+    start = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0", b"iCCP": b"k\0\0"}[name]
+    bomb = chunk(name, start + zlib.compress(bytes(50_000_000)))
+    data = (
+        png(1, 1, 8, 0, b"\0\0", before=bomb) if place == "before" else png(1, 1, 8, 0, b"\0\0", after=bomb)
+    )
+    assert reason(images.decode, data) == "image_broken"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_truncated(format: str) -> None:
+    """An image that ends early is not decoded as far as it goes."""
+    data = saved(picture(480, 320), format)
+    for length in (len(data) // 8, len(data) // 2, len(data) - 500):
+        expected = {"image_truncated"} | ({"image_broken"} if format == "AVIF" else set())
+        assert reason(images.decode, data[:length]) in expected
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_bytes_do_anything_else(format: str) -> None:
+    """Whatever the bytes, the answer is an image or a BadImage, and warnings are nobody's business."""
+    random_ = random.Random(1)
+    data = saved(picture(), format)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(150):
+            mutant = bytearray(data)
+            for _ in range(random_.randrange(1, 8)):
+                mutant[random_.randrange(12, min(len(data), 400))] = random_.randrange(256)
+            for call in (images.header, images.decode):
+                try:
+                    call(bytes(mutant), max_pixels=1_000_000)
+                except BadImage as error:
+                    assert error.reason.startswith("image_")
+                    assert len(error.detail) <= 200
+
+
+def test_no_global_state_changes() -> None:
+    """Pillow's settings and the warnings filters are as they were, after success and after failure."""
+    before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, [*warnings.filters]
+    images.decode(saved(picture(), "JPEG"))
+    reason(images.decode, saved(picture(480, 320), "JPEG")[:2000])
+    assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, [*warnings.filters])
+
+
+def test_dhash() -> None:
+    """Alike for a smaller copy, unlike for the mirror image, known for a gradient."""
+    image = picture(480, 320)
+    smaller, mirrored = image.resize((96, 64)), ImageOps.mirror(image)
+
+    def distance(other: Image.Image) -> int:
+        return bin(int(images.dhash(image), 16) ^ int(images.dhash(other), 16)).count("1")
+
+    assert distance(smaller) <= 2 and distance(mirrored) > 20
+    gradient = Image.linear_gradient("L").rotate(90)
+    assert images.dhash(gradient) == "f" * 16
+    assert images.dhash(ImageOps.mirror(gradient)) == images.dhash(Image.new("RGB", (1, 1))) == "0" * 16

@@ -1,0 +1,176 @@
+"""Who works on which shard. Claims save work; correctness never rests on them.
+
+A claim is a file that was put if absent. Its owner moves a counter in it, as a sign of life. It is
+stale when the counter did not move for ``stale_after`` seconds on the observer's own monotonic
+clock (no two machines' clocks are compared), or at once when its process on this host is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from wdsfilter.failpoints import hit
+from wdsfilter.output import OutputFolder
+
+_BEATS_PER_STALE = 6
+
+
+class Claims:
+    """This process's claims in an output folder; a context manager that beats while it is open."""
+
+    def __init__(self, folder: OutputFolder, *, stale_after: float = 30.0) -> None:
+        self.stale_after = stale_after
+        self._folder = folder
+        self._token = secrets.token_hex(8)
+        self._held: dict[str, int] = {}
+        self._seen: dict[str, _Sighting] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="wdsfilter-claims", daemon=True)
+
+    def __enter__(self) -> Claims:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closed.set()
+        self._thread.join()
+        for name in list(self._held):
+            self.release(name)
+
+    def take(self, name: str) -> bool:
+        """Claim the shard, if it is free or its claim is stale."""
+        path = self._path(name)
+        if self._is_stale(name):
+            # Only one of several observers can move it away; whoever comes late finds a fresh claim.
+            with suppress(OSError):
+                aside = self._folder.temporary()
+                os.rename(path, aside)
+                aside.unlink()
+        if not self._folder.put(self._content(0), path):
+            return False
+        with self._lock:
+            self._held[name] = 0
+        hit("claim.taken")
+        return True
+
+    def release(self, name: str) -> None:
+        """Give the claim back, if it is still ours."""
+        with self._lock:
+            self._held.pop(name, None)
+        if self._read(name).get("token") == self._token:
+            with suppress(OSError):
+                self._path(name).unlink()
+        hit("claim.released")
+
+    def is_free(self, name: str) -> bool:
+        """Whether nobody holds the shard, or only somebody who gave no sign of life for too long."""
+        return not self._path(name).exists() or self._is_stale(name)
+
+    def beat(self, name: str) -> object:
+        """The last sign of life of whoever holds the shard; one that moves is one of a living process."""
+        found = self._read(name)
+        return found.get("token"), found.get("beat")
+
+    def _is_stale(self, name: str) -> bool:
+        found = self._read(name)
+        if not found:
+            return self._path(name).exists() and self._unmoved(name, ("", -1))
+        if found.get("host") == host_identity() and not _is_running(found.get("pid"), found.get("started")):
+            return True
+        return self._unmoved(name, (found.get("token"), found.get("beat")))
+
+    def _unmoved(self, name: str, sign: tuple[Any, Any]) -> bool:
+        """Whether this sign of life is all that was seen for ``stale_after`` seconds."""
+        now = time.monotonic()
+        seen = self._seen.get(name)
+        if seen is None or seen.sign != sign:
+            self._seen[name] = _Sighting(sign, now)
+            return False
+        return now - seen.first >= self.stale_after
+
+    def _beat(self) -> None:
+        while not self._closed.wait(self.stale_after / _BEATS_PER_STALE):
+            with self._lock:
+                for name in self._held:
+                    self._held[name] += 1
+                held = dict(self._held)
+            for name, beat in held.items():
+                if self._read(name).get("token") == self._token:
+                    with suppress(OSError):  # a sign of life that is missed is made up for by the next
+                        self._folder.replace(self._content(beat), self._path(name))
+
+    def _content(self, beat: int) -> bytes:
+        owner = {
+            "token": self._token,
+            "beat": beat,
+            "host": host_identity(),
+            "hostname": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _process(os.getpid())[1],
+        }
+        return json.dumps(owner).encode()
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            found = json.loads(self._path(name).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _path(self, name: str) -> Path:
+        return self._folder.claims / f"{name}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    sign: tuple[Any, Any]
+    first: float = field(default_factory=time.monotonic)
+
+
+@cache
+def host_identity() -> str:
+    """What two processes share exactly when each can see the other's process number."""
+    parts = [socket.gethostname()]
+    for read in (
+        lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        lambda: os.readlink("/proc/self/ns/pid"),
+    ):
+        with suppress(OSError):
+            parts.append(read())
+    return "/".join(parts)
+
+
+def _process(pid: int) -> tuple[str, str]:
+    """State letter and start time (kernel ticks) of a process; empty where the system does not tell.
+
+    The start time tells a process from a later one of the same number.
+    """
+    try:
+        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return values[0], values[19]
+    except (OSError, IndexError):
+        return "", ""
+
+
+def _is_running(pid: object, started: object) -> bool:
+    if not isinstance(pid, int):
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    state, start = _process(pid)
+    return not state or (start == started and state not in "ZX")

@@ -1,0 +1,301 @@
+"""The commands, and every word printed to a person.
+
+A user's mistake is one line (or one list) on stderr and exit code 1; a bug keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import wdsfilter
+from wdsfilter import launch
+from wdsfilter.errors import GuardTripped, Interrupted, UserError, WdsfilterError
+
+if TYPE_CHECKING:  # a command imports what it needs when it runs, so that --help is quick
+    from wdsfilter.events import EventLog
+    from wdsfilter.output import OutputFolder
+    from wdsfilter.pipeline import Job
+    from wdsfilter.status import Status
+
+app = typer.Typer(
+    help=wdsfilter.__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+recipes_app = typer.Typer(help="The recipes that come with wdsfilter, and your own.", no_args_is_help=True)
+app.add_typer(recipes_app, name="recipes")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe that comes with wdsfilter, or path of a .yaml file.")]
+FolderArgument = Annotated[Path, typer.Argument(help="Output folder of a run.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key: judges.vlm.at_least.grade=8")
+]
+ShardsOption = Annotated[
+    list[str] | None,
+    typer.Option("--shards", help="Path, URL, folder, glob or brace pattern of the input shards; - for standard input."),
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        app(args=list(argv) if argv is not None else None)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except WdsfilterError as error:
+        _complain(error)
+        return 1
+    return 0
+
+
+def _complain(error: WdsfilterError) -> None:
+    where = launch.place()
+    prefix = f"wdsfilter (rank {where.rank}): " if where.rank else "wdsfilter: "
+    err.print(f"{prefix}{error}", markup=False)
+
+
+# --- run -------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Output folder; a run that is there goes on.")] = None,
+    shards: ShardsOption = None,
+    limit_shards: Annotated[
+        int | None, typer.Option(min=1, help="Only so many shards, the first of the run's seeded order.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Judge every pair, write the shards worth training on, and a ledger of every sample.
+
+    Start it as often as you like, on as many machines as you like, on one output folder: what is
+    done is done, the rest is shared. Under `accelerate launch` every rank does its part.
+    """
+    from wdsfilter.pipeline import plan
+    from wdsfilter.recipe import load_recipe
+
+    where = launch.place()
+    try:
+        settings = load_recipe(recipe, [*(overrides or []), *_shards_override(shards)])
+        folder = output or (Path(settings.output.folder) if settings.output.folder else None)
+        if folder is None:
+            raise UserError("no output folder: give --output FOLDER, or output.folder in the recipe")
+        if any(pattern.path == "-" for pattern in settings.input.patterns()):
+            if where.world_size > 1:
+                raise UserError("standard input can be read by one process only; start without a launcher")
+            err.print("standard input is judged once: a run over it cannot be resumed")
+        job = plan(settings, folder, limit=limit_shards)
+    except WdsfilterError as error:
+        # Every rank meets the same mistake: one per machine says so.
+        if where.local_rank == 0:
+            _complain(error)
+        raise typer.Exit(1) from error
+    raise typer.Exit(_run(job, where))
+
+
+def _shards_override(shards: Sequence[str] | None) -> list[str]:
+    return [f"input.shards={json.dumps(list(shards))}"] if shards else []
+
+
+def _run(job: Job, where: launch.Place) -> int:
+    from wdsfilter import pipeline, summary
+    from wdsfilter.events import EventLog, read_events
+    from wdsfilter.judges import Runtime
+    from wdsfilter.progress import ProgressLine
+    from wdsfilter.status import note_shards
+    from wdsfilter.workers import default_count
+
+    if where.launched:
+        launch.exit_with_parent()
+    recipe, folder = job.recipe, job.folder
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        note = stack.enter_context(EventLog(folder.events))
+        stop = pipeline.Stop()
+        stack.enter_context(stop.on_signals())
+        try:
+            workers = default_count(where.local_world_size) if recipe.run.workers is None else recipe.run.workers
+            runtime = Runtime(recipe.run.device, where.local_rank)
+            before = list(read_events(folder.events))
+            tolerate = recipe.input.tolerate.model_dump()
+            note("started", place=asdict(where), tolerate=tolerate, **note_shards(folder, job.shards))
+            runner = stack.enter_context(pipeline.Runner(job, runtime, stop, note, workers))
+            made_by = {**launch.versions(), "device": runtime.device.partition(":")[0] if "torch" in sys.modules else ""}
+            note("loaded", versions=made_by)
+            if where.local_rank == 0:
+                _warn_of_changes(before, made_by)
+            runner.open()
+            if where.rank == 0:
+                tally = summary.Tally(folder)
+                stack.enter_context(
+                    ProgressLine(err, tally, len(job.shards), lambda: runner.commit.open_samples)
+                )
+            for result in pipeline.run(runner):
+                if isinstance(result, pipeline.Failed):
+                    err.print(f"not read: {result.error}", markup=False)
+                elif result.header.damage is not None:
+                    err.print(f"{result.shard.name}: damaged: {result.header.damage.detail}", markup=False)
+        except Interrupted:
+            note("interrupted")
+            if where.rank == 0:
+                err.print("stopped; everything that was committed is whole. Run the same command again to go on.")
+            return summary.EXIT_INTERRUPTED
+        except GuardTripped as error:
+            note("guard", why=str(error))
+            err.print(f"stopped by the guard: {error}", markup=False)
+            return summary.EXIT_GUARD
+        return _finished(folder, where, note, time.monotonic() - begun)
+
+
+def _warn_of_changes(events: Sequence[Mapping[str, Any]], made_by: Mapping[str, str]) -> None:
+    """Another version or device may move the last digits of scores: say so, and go on."""
+    from wdsfilter.fingerprint import differences
+
+    there = next((event["versions"] for event in reversed(events) if event["event"] == "loaded"), made_by)
+    for line in differences(there, made_by):
+        err.print(f"warning: scores may differ in their last digits from earlier shards': {line}", markup=False)
+
+
+def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds: float) -> int:
+    """Tell how the run ended, once: the first process that sees all of it done shows the table."""
+    from wdsfilter.events import read_events
+    from wdsfilter.progress import duration
+    from wdsfilter.status import read_status
+
+    told = any(e["event"] == "finished" and e.get("state") != "unfinished" for e in read_events(folder.events))
+    status = read_status(folder)
+    note("finished", state=status.state, seconds=round(seconds, 1))
+    if status.state == "unfinished":
+        if where.rank == 0:
+            left = (status.total or 0) - status.done
+            err.print(f"nothing left for this process; {left} shards are still with others, who are alive")
+        return 0
+    if where.rank == 0 or not told:
+        _show(status, folder, f"in {duration(seconds)}")
+    # A rank that finished exits 0: another code would make its launcher stop the other ranks.
+    return 0 if where.launched else status.code
+
+
+def _show(status: Status, folder: OutputFolder, when: str = "") -> None:
+    counts = status.counts
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    table.add_column(overflow="fold")
+
+    def line(number: int, what: str, share: bool = True) -> None:
+        part = f"{number / counts.samples:.1%}" if share and counts.samples else ""
+        table.add_row(f"{number:,}", part, Text(what))
+
+    line(counts.samples, f"samples in {status.done} of {status.total or status.done} shards", share=False)
+    line(counts.kept, "kept")
+    for reason, number in sorted(counts.reasons.items(), key=lambda item: -item[1]):
+        line(number, reason)
+    out.print(table)
+    for name, why in status.damaged.items():
+        out.print(f"damaged: {name}: {why}", markup=False)
+    for name, why in status.unread.items():
+        out.print(f"not read: {name}: {why}; the next run tries again", markup=False)
+    if status.guard:
+        out.print(f"guard: {status.guard}", markup=False)
+    out.print(f"{status.state} {when}".rstrip() + f": {folder.root}", markup=False)
+
+
+# --- looking at a run ------------------------------------------------------------------------
+
+
+@app.command()
+def status(
+    folder: FolderArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show how a run stands. Exits with the run's own code: 0 done, 3 damaged or unread, 4 guard, 75 unfinished."""
+    from wdsfilter.output import OutputFolder
+    from wdsfilter.status import read_status
+
+    found = read_status(OutputFolder(folder))
+    if as_json:
+        out.print_json(json.dumps(asdict(found)))
+    else:
+        _show(found, OutputFolder(folder))
+    raise typer.Exit(found.code)
+
+
+@app.command()
+def verify(
+    folder: FolderArgument,
+    shards: Annotated[
+        list[str] | None,
+        typer.Option("--shards", help="The input shards, to compare every kept member with (as given to run)."),
+    ] = None,
+) -> None:
+    """Recount and re-hash a run's output; print every broken promise. Exits 3 where there is one."""
+    from wdsfilter.output import OutputFolder
+    from wdsfilter.shards.source import Pattern, find_shards
+    from wdsfilter.summary import EXIT_DAMAGED
+    from wdsfilter.verify import verify as find_broken
+
+    inputs = find_shards([Pattern(path) for path in shards or []])
+    broken = 0
+    for sentence in find_broken(OutputFolder(folder), inputs):
+        broken += 1
+        out.print(sentence, markup=False)
+    out.print(f"{folder}: {broken} broken promises" if broken else f"{folder}: every promise holds", markup=False)
+    raise typer.Exit(EXIT_DAMAGED if broken else 0)
+
+
+# --- recipes ---------------------------------------------------------------------------------
+
+
+@recipes_app.command("list")
+def list_recipes() -> None:
+    """Names and purposes of the recipes that come with wdsfilter."""
+    from wdsfilter.recipe import find_recipe, recipe_names
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name in recipe_names():
+        purpose = find_recipe(name).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        table.add_row(Text(name), Text(purpose))
+    out.print(table)
+
+
+@recipes_app.command("show")
+def show_recipe(recipe: RecipeArgument) -> None:
+    """Print a recipe, to read it or to start one's own from it."""
+    from wdsfilter.recipe import find_recipe
+
+    sys.stdout.write(find_recipe(recipe).read_text(encoding="utf-8"))
+
+
+@recipes_app.command("check")
+def check_recipe(recipe: RecipeArgument, overrides: SetOption = None) -> None:
+    """Validate a recipe and its overrides; all mistakes at once. Loads no model and looks for no shard."""
+    from wdsfilter.recipe import load_recipe
+
+    checked = load_recipe(recipe, overrides or [])
+    out.print(f"{recipe}: valid; judges: {', '.join(checked.judge_ids)}", markup=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    out.print(wdsfilter.__version__)

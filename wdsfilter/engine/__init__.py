@@ -1,0 +1,14 @@
+"""How a Qwen2-VL-family model is run as a judge: from a pair's bytes to probabilities of grades.
+
+    checkpoint.py   a folder in hub layout: found, checked, hashed
+    layout.py       captions -> token ids
+    pixels.py       images -> uint8 patches
+    prepare.py      both of them: the half that runs in worker processes
+    readout.py      the grades as a tree of tokens
+    positions.py    where the tokens of packed rows stand
+    attention.py    attention inside each row of a pack
+    model.py        weights, packed forward pass, greedy generation
+    judge.py        a loaded judge: scores batches and checks itself
+
+Only the last three import torch.
+"""

@@ -1,0 +1,112 @@
+"""A checkpoint folder in hub layout: found, checked before any weight is read, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from wdsfilter.errors import JudgeError, MissingExtra
+
+ARCHITECTURE = "Qwen2VLForConditionalGeneration"
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
+"""What a model is made of."""
+
+PROCESSOR = ("tokenizer.json", "preprocessor_config.json", "processor_config.json")
+"""What turns pairs into its input. The chat template is not among them: the layout is our own."""
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder on this machine; ``revision`` is the commit it came from, None for a local folder."""
+
+    folder: Path
+    revision: str | None = None
+
+    def read(self, name: str) -> Any:
+        """The JSON file ``name``. Raises JudgeError when it is missing or broken."""
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise JudgeError(f"{self.folder}: no {name}; expected a checkpoint folder in hub layout") from None
+        except (OSError, ValueError) as error:
+            raise JudgeError(f"{path}: cannot be read as JSON ({error})") from None
+
+    def image_processor(self) -> Mapping[str, Any]:
+        """The image processor's settings, from whichever of its two files the folder has."""
+        if (self.folder / "preprocessor_config.json").exists():
+            return dict(self.read("preprocessor_config.json"))
+        return dict(self.read("processor_config.json").get("image_processor") or {})
+
+    def digests(self, patterns: Iterable[str]) -> dict[str, str]:
+        """File name -> SHA-256 of every file that matches. Names only: no path of this machine."""
+        paths = {path for pattern in patterns for path in self.folder.glob(pattern) if path.is_file()}
+        return {path.name: _sha256(path, path.stat().st_mtime_ns) for path in sorted(paths)}
+
+
+def locate(name: str, revision: str | None, patterns: Iterable[str]) -> Checkpoint:
+    """The local folder ``name``, or the files of the hub's ``name`` that match, fetched if need be.
+
+    Raises JudgeError when there is neither, MissingExtra without ``huggingface_hub``.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise JudgeError(f"{name} is a folder: a revision ({revision}) can only be asked of a hub name")
+        return Checkpoint(folder)
+    if not _HUB_NAME.fullmatch(name):
+        raise JudgeError(f"no checkpoint at {name!r}: expected a folder or a hub name such as 'owner/name'")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise MissingExtra("a checkpoint from the hub", "vlm") from None
+    try:
+        snapshot = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
+    except Exception as error:  # whatever its transport raises: for us it is all one, it cannot be had
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise JudgeError(f"{name} is not a folder here and cannot be had from the hub: {reason[0]}") from error
+    return Checkpoint(snapshot, snapshot.name)
+
+
+def model_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """``config.json`` of a checkpoint that the engine can run.
+
+    Raises JudgeError for another architecture, for code that the checkpoint brings along, for
+    weights that are not in safetensors, and for what packing would get wrong.
+    """
+    config = checkpoint.read("config.json")
+    where = checkpoint.folder
+    found = (config.get("architectures") or [config.get("model_type", "nothing")])[0]
+    if str(found).startswith("Qwen2_5_VL"):
+        raise JudgeError(f"{where}: Qwen2.5-VL attends in windows, which is not packed here; accepted: {ARCHITECTURE}")
+    if found != ARCHITECTURE:
+        raise JudgeError(f"{where}: its architecture is {found}; accepted: {ARCHITECTURE}")
+    if "auto_map" in config:
+        raise JudgeError(f"{where}: its config.json wants code of its own (auto_map), which is never run")
+    if "quantization_config" in config:
+        raise JudgeError(f"{where}: quantized weights are not supported; accepted: bf16, fp16 or fp32")
+    if (config.get("text_config") or config).get("use_sliding_window"):
+        raise JudgeError(f"{where}: sliding-window attention is not supported")
+    if not any(where.glob("*.safetensors")):
+        others = sorted(p.name for p in where.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+        what = f"only {', '.join(others)}" if others else "no weights"
+        raise JudgeError(f"{where}: found {what}; accepted: *.safetensors (pickles are never loaded)")
+    return dict(config)
+
+
+@cache
+def _sha256(path: Path, _changed: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

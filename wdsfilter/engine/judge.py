@@ -1,0 +1,141 @@
+"""A loaded judge: scores batches, and finds out whether its forced start is right for its checkpoint."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from wdsfilter.engine.model import Model
+from wdsfilter.engine.prepare import Prepare, Ready
+from wdsfilter.engine.readout import Readout
+from wdsfilter.errors import JudgeError
+from wdsfilter.samples import Numbers
+
+_GENERATE_TOGETHER = 16  # as published
+_SHOWN = 200  # characters of an example answer
+
+
+@dataclass(frozen=True, slots=True)
+class VlmJudge:
+    """The device half and what it needs to know of its options.
+
+    ``grades`` maps what an answer writes to its number, in ascending order; ``pattern`` finds it in an
+    answer (one group); ``agreement`` is the share of the first ``check_first`` pairs on which the
+    forced start must give the generated grade.
+    """
+
+    model: Model
+    prepare: Prepare
+    readout: Readout
+    answers: Tokenizer
+    grades: Mapping[str, int]
+    start: str
+    pattern: re.Pattern[str]
+    mode: Literal["expected", "generate"]
+    max_new_tokens: int
+    keep_justification: bool
+    check_first: int
+    agreement: float
+    window: int
+    batch_cost: int
+
+    def score(self, batch: Sequence[Ready]) -> Sequence[Numbers]:
+        """Numbers of each pair, as the judge's ``fields`` name them, in the same order."""
+        return [*map(self._generated, batch, self.generate(batch))] if self.mode == "generate" else self.expect(batch)
+
+    def expect(self, batch: Sequence[Ready]) -> list[Numbers]:
+        """Numbers read after the forced start: one forward pass."""
+        return [self._expected(pair, *log_p) for pair, log_p in zip(batch, self.model.log_p(batch, self.readout))]
+
+    def generate(self, batch: Sequence[Ready]) -> list[str]:
+        """Whole answers, greedily."""
+        answers: list[str] = []
+        for i in range(0, len(batch), _GENERATE_TOGETHER):
+            together = batch[i : i + _GENERATE_TOGETHER]
+            answers += self.answers.decode_batch(self.model.generate(together, self.max_new_tokens))
+        return answers
+
+    def grade(self, answer: str) -> int | None:
+        """The grade that an answer names, None when it names none of the scale."""
+        found = self.pattern.search(answer)
+        return self.grades.get(found.group(1).strip()) if found else None
+
+    def check(self, first: Sequence[Ready]) -> Mapping[str, Any]:
+        """Generates answers to the first pairs and compares. {} when there is nothing to check.
+
+        Raises JudgeError when no answer names a grade, or when the forced start is not to be trusted.
+        """
+        first = first[: self.check_first]
+        if not first:
+            return {}
+        began = time.perf_counter()
+        answers = self.generate(first)
+        seconds = (time.perf_counter() - began) / len(first)
+        generated = [self.grade(answer) for answer in answers]
+        forced = [numbers["grade"] for numbers in self.expect(first)]
+        starting = sum(answer.startswith(self.start) for answer in answers)
+        agreeing = sum(a == b and a is not None for a, b in zip(generated, forced))
+        findings = {
+            "pairs": len(first),
+            "starting_with_the_score": starting,
+            "naming_a_grade": sum(grade is not None for grade in generated),
+            "forced_start_agrees": agreeing,
+            "score_first": starting >= self.agreement * len(first),
+            "examples": [answer[:_SHOWN] for answer in answers[:2]],
+        }
+        seen = (
+            f"of {len(first)} generated answers {starting} start with {self.start!r}, "
+            f"{findings['naming_a_grade']} name a grade, {agreeing} name the forced start's grade; "
+            f"the first one is {answers[0][:_SHOWN]!r}"
+        )
+        if not findings["naming_a_grade"]:
+            raise JudgeError(f"this checkpoint's answers name no grade ({self.pattern.pattern}): {seen}")
+        if self.mode == "expected" and agreeing < self.agreement * len(first):
+            raise JudgeError(
+                f"readout: expected is not right for this checkpoint: {seen}. `readout: generate` would be, "
+                f"at about {seconds * 1e6 / 3600:.3g} hours per million pairs on this device; "
+                "set it if that is what you want, this run does not switch by itself"
+            )
+        return findings
+
+    def _expected(self, pair: Ready, log_p: Any, best: Any) -> Numbers:
+        reading = self.readout.read(log_p, best)
+        values = tuple(self.grades.values())
+        score = None if reading.p is None else sum(p * value for p, value in zip(reading.p, values))
+        return {
+            "grade": None if reading.index is None else values[reading.index],
+            "score": None if score is None else _float32(score),
+            "p": None if reading.p is None else [_float32(p) for p in reading.p],
+            "missing_mass": _float32(reading.missing),
+            "justification": None,
+            **_widths(pair),
+        }
+
+    def _generated(self, pair: Ready, answer: str) -> Numbers:
+        grade = self.grade(answer)
+        if grade is None:
+            rest: str | None = answer  # the only trace of what went wrong
+        else:
+            rest = self.pattern.sub("", answer, count=1).strip() if self.keep_justification else None
+        return {
+            "grade": grade,
+            "score": None if grade is None else float(grade),
+            "p": None,
+            "missing_mass": None,
+            "justification": rest,
+            **_widths(pair),
+        }
+
+
+def _widths(pair: Ready) -> dict[str, Any]:
+    return {"tokens": len(pair.ids), "visual_tokens": pair.visual_tokens, "truncated": pair.truncated}
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))

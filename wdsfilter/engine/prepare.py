@@ -1,0 +1,48 @@
+"""A pair -> what the model reads, in a worker process: no torch, no weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wdsfilter import images
+from wdsfilter.engine.layout import Layout
+from wdsfilter.engine.pixels import PatchPlan
+from wdsfilter.errors import BadImage
+from wdsfilter.samples import Pair, Prepared, Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """One pair for the model: prompt ids [tokens], patches [rows * columns, 588] uint8 and their grid."""
+
+    ids: npt.NDArray[np.int32]
+    patches: npt.NDArray[np.uint8]
+    grid: tuple[int, int]
+    visual_tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Picklable: decodes, resizes, cuts into patches, tokenises."""
+
+    layout: Layout
+    plan: PatchPlan
+
+    def __call__(self, pair: Pair) -> Prepared | Unreadable:
+        """The pair made ready, its cost in tokens; Unreadable when its image or caption cannot be read."""
+        try:
+            image = images.decode(pair.image)
+            patches, grid = self.plan.patches(image)
+        except BadImage as bad:
+            return Unreadable(pair.key, bad.reason, bad.detail)
+        visual_tokens = len(patches) // self.plan.merge**2
+        try:
+            ids, truncated = self.layout.row(pair.caption, visual_tokens)
+        except UnicodeEncodeError as error:
+            return Unreadable(pair.key, "caption_not_utf8", str(error)[:200])
+        ready = Ready(ids, patches, grid, visual_tokens, truncated)
+        return Prepared(ready, cost=len(ids), phash=images.dhash(image))

@@ -1,0 +1,48 @@
+"""What happened, for people and for `status`: one JSON line each. Outside the promises, never read for results."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class EventLog:
+    """Appends to a file of this process's own, ``events/HOST.PID.jsonl``. Safe to call from threads."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / f"{socket.gethostname()}.{os.getpid()}.jsonl").open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str, **facts: Any) -> None:
+        """Note that ``name`` happened, now, with JSON-able ``facts``."""
+        line = json.dumps({"time": round(time.time(), 3), "event": name, **facts}, default=str)
+        with self._lock:
+            self._file.write(line + "\n")
+            self._file.flush()
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+def read_events(folder: Path) -> Iterator[dict[str, Any]]:
+    """All events of all processes, by time; a line that was cut short is passed over."""
+    events: list[dict[str, Any]] = []
+    for path in folder.glob("*.jsonl"):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and "event" in event:
+                events.append({"process": path.stem, **event})
+    return iter(sorted(events, key=lambda event: float(event.get("time", 0))))

@@ -1,0 +1,95 @@
+"""What makes two runs the same run: how they score, how they decide, what they write.
+
+The record says it in full, so that a difference can be shown; it holds no path of a machine and no
+time, so that every process of a run writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wdsfilter import judges
+from wdsfilter.judges import is_deciding, is_location
+from wdsfilter.recipe import JudgeSpec, Recipe
+
+FORMAT = 1
+"""Version of the output tree; and of everything in it that is ours and is not a judge's."""
+
+Record = dict[str, Any]
+
+
+def record(recipe: Recipe) -> Record:
+    """The content of ``run.json``. May read a judge's weights, to know them again. Raises JudgeError."""
+    scoring = {
+        "input": {
+            "image": recipe.input.image,
+            "caption": recipe.input.caption,
+            "max_sample": recipe.input.max_sample,
+        },
+        "order": list(recipe.judge_ids),
+        "judges": {spec.id: _measuring(spec) for spec in recipe.judges},
+    }
+    decision = {"judges": {spec.id: _options(spec, deciding=True) for spec in recipe.judges}}
+    output = {
+        **recipe.output.model_dump(mode="json", exclude={"folder"}),
+        "ledger": recipe.ledger.model_dump(mode="json"),
+    }
+    parts = {"scoring": scoring, "decision": decision, "output": output}
+    return {
+        "wdsfilter": {"format": FORMAT},
+        **parts,
+        "fingerprints": {name: digest(part) for name, part in parts.items()},
+    }
+
+
+def recorded_specs(record: Record) -> Iterator[JudgeSpec]:
+    """The judges that a record speaks of, in their order, fit for deciding about ledger rows. Raises ValueError, KeyError."""
+    for judge_id in record["scoring"]["order"]:
+        measuring = record["scoring"]["judges"][judge_id]
+        options = {**measuring["options"], **record["decision"]["judges"][judge_id]}
+        module = judges.module(measuring["judge"])
+        yield JudgeSpec(measuring["judge"], judge_id, module.Options.model_validate_json(json.dumps(options)))
+
+
+def canonical(value: object) -> bytes:
+    """JSON with one spelling: sorted keys, two spaces, a newline at the end."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def digest(value: object) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of :func:`canonical`."""
+    return hashlib.sha256(canonical(value)).hexdigest()[:16]
+
+
+def differences(there: object, here: object, path: str = "") -> Iterator[str]:
+    """One line for each value that differs: ``judges.vlm.max_pixels: 1003520 there, 401408 now``."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in sorted(there.keys() | here.keys()):
+            yield from differences(there.get(key), here.get(key), f"{path}.{key}" if path else key)
+    elif there != here:
+        yield f"{path}: {_short(there)} there, {_short(here)} now"
+
+
+def _measuring(spec: JudgeSpec) -> Record:
+    return {
+        "judge": spec.name,
+        "options": _options(spec, deciding=False),
+        "identity": dict(spec.module.identify(spec.options)),
+    }
+
+
+def _options(spec: JudgeSpec, *, deciding: bool) -> Record:
+    chosen = {
+        name
+        for name, field in type(spec.options).model_fields.items()
+        if is_deciding(field) == deciding and not is_location(field) and name != "id"
+    }
+    return spec.options.model_dump(mode="json", by_alias=True, include=chosen)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."

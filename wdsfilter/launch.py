@@ -1,0 +1,78 @@
+"""Which of how many processes this is, and what it may run on: read from the launcher's environment.
+
+``accelerate launch`` (torchrun), Slurm's ``srun`` and plain starts are understood. No process group
+is created: ranks never talk to each other.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+
+from wdsfilter.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """This process among the launch's: global and local rank, and how many there are of each."""
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    local_world_size: int = 1
+    launched: bool = False
+
+
+def place() -> Place:
+    """Where this process stands. Raises UserError when the launcher's variables make no sense."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return Place()
+    try:
+        rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    except ValueError as error:
+        raise UserError(f"RANK, WORLD_SIZE and their like have to be numbers: {error}") from error
+    return Place(rank, local_rank, world_size, local_world_size, launched=True)
+
+
+def pick_device(wanted: str | None, local_rank: int) -> str:
+    """``wanted``, or this rank's accelerator, or ``cpu``; as torch names it."""
+    if wanted is not None:
+        return wanted
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        return "cpu"
+    import torch
+    from accelerate.utils import parse_flag_from_env, set_numa_affinity
+
+    if torch.cuda.is_available():
+        if parse_flag_from_env("ACCELERATE_CPU_AFFINITY", False):
+            set_numa_affinity(local_rank)
+        return f"cuda:{local_rank % torch.cuda.device_count()}"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what may move the last bits of a score, without importing any of it."""
+    found = {"python": platform.python_version()}
+    for name in ("wdsfilter", "torch", "transformers", "tokenizers", "pillow", "numpy", "pyarrow"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def exit_with_parent(seconds: float = 1.0) -> None:
+    """End this process when its launcher dies, so that no orphaned rank goes on working."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="wdsfilter-parent", daemon=True).start()

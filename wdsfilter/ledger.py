@@ -1,0 +1,182 @@
+"""The ledger: one Parquet file per shard, a row per input sample. Result, proof and resume mark.
+
+Written in one go, in row groups of a fixed size: the same rows give the same bytes. The file's
+metadata (key ``wdsfilter``) says how many samples there were, what became of them, whether the
+shard was damaged, and the SHA-256 and size of the output shard.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wdsfilter.recipe import JudgeSpec, Recipe
+from wdsfilter.samples import Damage, Status
+from wdsfilter.shards.writer import Written
+from wdsfilter.storage import Stat
+
+ROWS_PER_GROUP = 8192
+_ROWS_PER_BATCH = 512
+_KEY = b"wdsfilter"
+
+Row = dict[str, Any]
+STATUSES: tuple[Status, ...] = ("kept", "dropped", "unreadable", "unparsable")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of a shard's (or a run's) samples; ``reasons`` counts everything that was not kept."""
+
+    samples: int = 0
+    kept: int = 0
+    dropped: int = 0
+    unreadable: int = 0
+    unparsable: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.samples + other.samples,
+            self.kept + other.kept,
+            self.dropped + other.dropped,
+            self.unreadable + other.unreadable,
+            self.unparsable + other.unparsable,
+            dict(sorted((Counter(self.reasons) + Counter(other.reasons)).items())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a ledger's metadata says of its shard. ``output`` is None where no shard was written."""
+
+    shard: str
+    input: Stat
+    counts: Counts
+    damage: Damage | None
+    output: Written | None
+    scoring: str
+    decision: str
+
+
+def schema(recipe: Recipe) -> pa.Schema:
+    """Columns: where the sample lay, what became of it, a struct per judge, the recipe's own columns."""
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("offset", pa.int64(), nullable=False),
+            pa.field("length", pa.int64(), nullable=False),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("reason", pa.string(), nullable=False),
+            pa.field("detail", pa.string(), nullable=False),
+            *(pa.field(spec.id, _struct(spec)) for spec in recipe.judges),
+            *(pa.field(name, pa.string()) for name in recipe.ledger.columns),
+            pa.field("image_sha256", pa.string()),
+            pa.field("phash", pa.string()),
+            pa.field("caption_hash", pa.string()),
+        ]
+    )
+
+
+def _struct(spec: JudgeSpec) -> pa.DataType:
+    return pa.struct([(name, _arrow_type(kind)) for name, kind in spec.module.fields(spec.options).items()])
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    """``list<float32>`` and the names that ``pyarrow.type_for_alias`` knows."""
+    if name.startswith("list<") and name.endswith(">"):
+        return pa.list_(_arrow_type(name[5:-1]))
+    return pa.type_for_alias(name)
+
+
+class LedgerWriter:
+    """Writes rows to ``path``; holds at most one row group."""
+
+    def __init__(self, path: Path, columns: pa.Schema) -> None:
+        self._path = path
+        self._schema = columns
+        self._file = pq.ParquetWriter(path, columns, compression="zstd", store_schema=True)
+        self._rows: list[Row] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._reasons: Counter[str] = Counter()
+        self._statuses: Counter[str] = Counter()
+
+    def add(self, row: Row) -> None:
+        """Append a row: a value for every column that is not null."""
+        self._statuses[row["status"]] += 1
+        if row["reason"]:
+            self._reasons[row["reason"]] += 1
+        self._rows.append(row)
+        if len(self._rows) >= _ROWS_PER_BATCH:
+            self._collect()
+            if len(self._batches) * _ROWS_PER_BATCH >= ROWS_PER_GROUP:
+                self._write_group()
+
+    @property
+    def counts(self) -> Counts:
+        statuses = {status: self._statuses[status] for status in STATUSES}
+        return Counts(sum(statuses.values()), **statuses, reasons=dict(sorted(self._reasons.items())))
+
+    def close(self, header: Header) -> None:
+        """Write what is left and the metadata, and flush it all to the disk."""
+        self._collect()
+        self._write_group()
+        text = json.dumps(asdict(header), sort_keys=True, ensure_ascii=False)
+        self._file.add_key_value_metadata({_KEY: text.encode()})
+        self._file.close()
+        descriptor = os.open(self._path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def abandon(self) -> None:
+        """Close without metadata: the file is of no use and its owner removes it."""
+        with suppress(OSError):  # a full disk must not hide why the file is abandoned
+            self._file.close()
+
+    def _collect(self) -> None:
+        if self._rows:
+            self._batches.append(pa.RecordBatch.from_pylist(self._rows, self._schema))
+            self._rows = []
+
+    def _write_group(self) -> None:
+        if self._batches:
+            self._file.write_table(pa.Table.from_batches(self._batches), row_group_size=ROWS_PER_GROUP)
+            self._batches = []
+
+
+def read_header(path: Path) -> Header:
+    """The metadata of a committed ledger. Raises ValueError where there is none."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: no Parquet file ({error})") from error
+    if _KEY not in metadata:
+        raise ValueError(f"{path}: not written by wdsfilter")
+    raw = json.loads(metadata[_KEY])
+    return Header(
+        shard=raw["shard"],
+        input=Stat(**raw["input"]),
+        counts=Counts(**raw["counts"]),
+        damage=Damage(**raw["damage"]) if raw["damage"] else None,
+        output=Written(**raw["output"]) if raw["output"] else None,
+        scoring=raw["scoring"],
+        decision=raw["decision"],
+    )
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """A committed ledger's rows in order; one row group in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            for batch in file.read_row_group(group, columns=columns).to_batches(_ROWS_PER_BATCH):
+                yield from batch.to_pylist()

@@ -1,0 +1,210 @@
+"""The output folder: where everything lies, and how a shard gets there.
+
+The order of a shard's commit: temporary shard written and flushed, temporary ledger written and
+flushed, ledger linked to its final name, shard linked to its own. The ledger is the commit point.
+Whoever finds another's ledger in its place has lost, and makes the shard of the winner's ledger;
+whoever finds a ledger without its shard does the same, since a shard is a pure function of input
+bytes and ledger.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from wdsfilter import ledger, scores, storage
+from wdsfilter.errors import OutputError
+from wdsfilter.failpoints import hit
+from wdsfilter.ledger import Header, LedgerWriter, Row
+from wdsfilter.recipe import Recipe
+from wdsfilter.samples import Damage, Sample
+from wdsfilter.shards.compression import decompressed
+from wdsfilter.shards.reader import read_samples
+from wdsfilter.shards.source import Shard
+from wdsfilter.shards.writer import ShardWriter, Written
+from wdsfilter.storage import Stat
+
+
+class OutputFolder:
+    """Paths below ``root``, and this process's temporaries."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.record = root / "wdsfilter" / "run.json"
+        self.readout = root / "wdsfilter" / "readout.json"
+        self.summary = root / "wdsfilter" / "summary.json"
+        self.ledgers = root / "wdsfilter" / "ledger"
+        self.claims = root / "wdsfilter" / "claims"
+        self.events = root / "wdsfilter" / "events"
+        self._temporaries = root / "wdsfilter" / "tmp"
+        self._token = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        self._count = 0
+
+    def shard(self, name: str) -> Path:
+        return self.root / name
+
+    def ledger(self, name: str) -> Path:
+        return self.ledgers / f"{name.removesuffix('.tar')}.parquet"
+
+    def shard_names(self) -> list[str]:
+        """Names of all shards that have a ledger, sorted."""
+        found = (path.relative_to(self.ledgers) for path in self.ledgers.rglob("*.parquet"))
+        return sorted(path.with_name(f"{path.name.removesuffix('.parquet')}.tar").as_posix() for path in found)
+
+    def temporary(self) -> Path:
+        """A fresh name for a file that nobody else will touch."""
+        self._temporaries.mkdir(parents=True, exist_ok=True)
+        self._count += 1
+        return self._temporaries / f"{self._token}.{self._count}"
+
+    def probe(self) -> None:
+        """Raise OutputError unless commits are possible here."""
+        storage.probe(self._temporaries, self._token)
+
+    def put(self, data: bytes, final: Path) -> bool:
+        """Commit a small file, unless its name is taken: then False."""
+        temporary = self.temporary()
+        storage.write_synced(temporary, data)
+        try:
+            return storage.put_if_absent(temporary, final)
+        finally:
+            temporary.unlink()
+
+    def replace(self, data: bytes, final: Path) -> None:
+        """Replace a derived file atomically."""
+        temporary = self.temporary()
+        storage.write_synced(temporary, data)
+        storage.replace(temporary, final)
+
+    def remove_dead_temporaries(self) -> None:
+        """Remove what processes of this host left in ``tmp/`` when they were killed."""
+        host = socket.gethostname()
+        for path in self._temporaries.glob(f"{host}.*"):
+            pid = path.name.removeprefix(f"{host}.").split(".", 1)[0]
+            if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and os.path.exists("/proc/self"):
+                with suppress(OSError):
+                    path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """What a ledger notes of the run it belongs to."""
+
+    scoring: str
+    decision: str
+
+
+class ShardOutput:
+    """One shard on its way into the output folder: rows and kept samples in, one commit at the end."""
+
+    def __init__(self, folder: OutputFolder, shard: Shard, recipe: Recipe, fingerprints: Fingerprints) -> None:
+        self._folder = folder
+        self._shard = shard
+        self._recipe = recipe
+        self._fingerprints = fingerprints
+        self._ledger_path = folder.temporary()
+        self._ledger = LedgerWriter(self._ledger_path, ledger.schema(recipe))
+        self._tar_path = folder.temporary()
+        self._tar = ShardWriter(self._tar_path) if recipe.output.shards else None
+        hit("shard.begun")
+
+    @property
+    def counts(self) -> ledger.Counts:
+        """What was added so far."""
+        return self._ledger.counts
+
+    def add(self, row: Row, sample: Sample | None) -> None:
+        """Append a row, and its sample to the shard when the row says kept."""
+        self._ledger.add(row)
+        if row["status"] == "kept" and self._tar is not None and sample is not None:
+            self._tar.add(scores.with_scores(sample, row, self._recipe.judge_ids, self._recipe.output))
+
+    def commit(self, source: Stat, damage: Damage | None) -> Header:
+        """Make it visible. Returns what the committed ledger says, which may be another process's."""
+        counts = self._ledger.counts
+        written = self._tar.close() if self._tar is not None else None
+        if written is not None and written.samples != counts.kept:
+            raise AssertionError(f"{self._shard.name}: {written.samples} written, {counts.kept} kept")
+        output = written if counts.kept else None
+        hit("shard.written")
+        header = Header(
+            self._shard.name,
+            source,
+            counts,
+            damage,
+            output,
+            self._fingerprints.scoring,
+            self._fingerprints.decision,
+        )
+        self._ledger.close(header)
+        hit("ledger.written")
+        final = self._folder.ledger(self._shard.name)
+        if not storage.put_if_absent(self._ledger_path, final):
+            header = ledger.read_header(final)
+        hit("ledger.linked")
+        if header.output is not None:
+            if header.output == output:
+                _link_shard(self._folder, self._tar_path, self._shard, header.output)
+            else:
+                rebuild(self._folder, self._shard, self._recipe)
+        hit("shard.linked")
+        self._remove()
+        hit("temporaries.removed")
+        return header
+
+    def abandon(self) -> None:
+        """Nothing of it becomes visible."""
+        self._ledger.abandon()
+        if self._tar is not None:
+            self._tar.abandon()
+        self._remove()
+
+    def _remove(self) -> None:
+        self._ledger_path.unlink(missing_ok=True)
+        self._tar_path.unlink(missing_ok=True)
+
+
+def is_complete(folder: OutputFolder, name: str) -> bool:
+    """Whether a shard that has a ledger has the output shard that its ledger speaks of."""
+    return ledger.read_header(folder.ledger(name)).output is None or folder.shard(name).exists()
+
+
+def rebuild(folder: OutputFolder, shard: Shard, recipe: Recipe) -> None:
+    """Make the output shard of a committed ledger from its input. Raises OutputError, ReadError."""
+    path = folder.ledger(shard.name)
+    header = ledger.read_header(path)
+    assert header.output is not None, "nothing to rebuild"
+    temporary = folder.temporary()
+    tar = ShardWriter(temporary)
+    try:
+        with storage.open_read(shard.url) as raw:
+            samples = read_samples(decompressed(raw), max_sample_bytes=recipe.input.max_sample)
+            for sample, row in _kept(samples, ledger.read_rows(path), shard):
+                tar.add(scores.with_scores(sample, row, recipe.judge_ids, recipe.output))
+        written = tar.close()
+        if written != header.output:
+            raise OutputError(f"{shard.url} is not the file that {path} was made of: its kept samples differ")
+        _link_shard(folder, temporary, shard, written)
+    finally:
+        tar.abandon()
+        temporary.unlink(missing_ok=True)
+
+
+def _kept(samples: Iterator[object], rows: Iterator[Row], shard: Shard) -> Iterator[tuple[Sample, Row]]:
+    for row in rows:
+        sample = next(samples, None)
+        if getattr(sample, "key", None) != row["key"]:
+            raise OutputError(f"{shard.url} is not the file that its ledger was made of: {row['key']!r} is not there")
+        if row["status"] == "kept" and isinstance(sample, Sample):
+            yield sample, row
+
+
+def _link_shard(folder: OutputFolder, temporary: Path, shard: Shard, written: Written) -> None:
+    final = folder.shard(shard.name)
+    if not storage.put_if_absent(temporary, final) and final.stat().st_size != written.size:
+        raise OutputError(f"{final} is in the way: it is not the shard that its ledger speaks of")

@@ -1,0 +1,104 @@
+"""One live line over all processes of a run; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from wdsfilter.ledger import Counts
+from wdsfilter.summary import Tally
+
+_LIVE_SECONDS = 1.0
+_PLAIN_SECONDS = 30.0
+_REFRESH_SECONDS = 5.0
+_SPEED_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sofar:
+    """Where a run stands: committed ``counts`` and shards, and this process's samples beyond them."""
+
+    counts: Counts
+    shards: int
+    judging: int
+    damaged: int
+
+
+class ProgressLine:
+    """Shows progress in a thread while it is open; ``judging`` tells samples that are not committed yet."""
+
+    def __init__(self, console: Console, tally: Tally, total: int, judging: Callable[[], int]) -> None:
+        self._console = console
+        self._tally = tally
+        self._total = total
+        self._judging = judging
+        self._speeds: deque[tuple[float, int]] = deque()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._show, name="wdsfilter-progress", daemon=True)
+
+    def __enter__(self) -> ProgressLine:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def _show(self) -> None:
+        if self._console.is_terminal:
+            with self._console.status("reading the output folder") as status:
+                while not self._closed.wait(_LIVE_SECONDS):
+                    status.update(self._line())
+        else:
+            while not self._closed.wait(_PLAIN_SECONDS):
+                self._console.print(self._line(), highlight=False, soft_wrap=True)
+
+    def _line(self) -> str:
+        if not self._speeds or time.monotonic() - self._refreshed > _REFRESH_SECONDS:
+            self._tally.refresh()
+            self._refreshed = time.monotonic()
+        headers = self._tally.headers
+        sofar = Sofar(self._tally.counts, len(headers), self._judging(), len(self._tally.damaged))
+        self._speeds.append((time.monotonic(), sofar.counts.samples + sofar.judging))
+        while self._speeds[-1][0] - self._speeds[0][0] > _SPEED_SECONDS:
+            self._speeds.popleft()
+        return describe(sofar, self._total, speed(self._speeds))
+
+    _refreshed = 0.0
+
+
+def speed(history: deque[tuple[float, int]]) -> float:
+    """Pairs per second between the first and the last of (seconds, pairs)."""
+    seconds = history[-1][0] - history[0][0]
+    return max(0.0, (history[-1][1] - history[0][1]) / seconds) if seconds > 0 else 0.0
+
+
+def describe(sofar: Sofar, total: int, pairs_per_second: float) -> str:
+    """``12/2176 shards, 61,030 pairs, 148 pairs/s, 17.9 % kept, 3 h 12 min left``."""
+    counts = sofar.counts
+    parts = [
+        f"{sofar.shards}/{total} shards",
+        f"{counts.samples + sofar.judging:,} pairs",
+        f"{pairs_per_second:,.0f} pairs/s",
+    ]
+    if counts.samples:
+        parts.append(f"{counts.kept / counts.samples:.1%} kept")
+    if sofar.damaged:
+        parts.append(f"{sofar.damaged} damaged")
+    if sofar.shards and pairs_per_second:
+        left = (total - sofar.shards) * counts.samples / sofar.shards - sofar.judging
+        parts.append(f"{duration(max(left, 0) / pairs_per_second)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """``3 h 12 min``, ``4 min 10 s``, ``12 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

@@ -1,0 +1,324 @@
+"""What a recipe may say: typed, strict, all mistakes at once.
+
+A recipe is one YAML file per data set. :func:`load_recipe` finds it by path or by name, applies
+overrides (``judges.vlm.at_least.grade=8``) and validates the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from wdsfilter import judges, recipe_errors
+from wdsfilter.errors import RecipeError
+from wdsfilter.judges import JudgeModule, JudgeOptions
+from wdsfilter.pairs import PairReader
+from wdsfilter.shards.source import Pattern
+
+RESERVED_COLUMNS = frozenset(
+    {"key", "offset", "length", "status", "reason", "detail", "image_sha256", "phash", "caption_hash"}
+)
+
+
+def _share(value: object) -> object:
+    """``1%`` is 0.01."""
+    if isinstance(value, str) and value.endswith("%"):
+        try:
+            return float(value[:-1]) / 100
+        except ValueError:
+            return value
+    return value
+
+
+def _bytes(value: object) -> object:
+    """``256MiB`` is 268435456."""
+    return int(TypeAdapter(ByteSize).validate_python(value)) if isinstance(value, str) else value
+
+
+def _listed(value: object) -> object:
+    """A single pattern is a list of one, a bare path a mapping with nothing but the path."""
+    entries = value if isinstance(value, list) else [value]
+    return [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+def _none_when(*words: object) -> BeforeValidator:
+    return BeforeValidator(lambda value: None if any(value is w or value == w for w in words) else value)
+
+
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class ShardPattern(_Section):
+    """Path, URL, folder, brace pattern or glob; ``as`` goes before its shards' names, so that they do not collide."""
+
+    path: str
+    prefix: str = Field("", alias="as", pattern=r"^([\w.-]+(/[\w.-]+)*)?$")
+
+
+class Tolerate(_Section):
+    """How much damage still counts as success (exit code 0)."""
+
+    damaged_shards: int = Field(0, ge=0)
+    unreadable: Share = 0.01
+
+
+class Input(_Section):
+    """Where the shards are, and which members make a pair."""
+
+    shards: Annotated[list[ShardPattern], BeforeValidator(_listed)] = Field(default_factory=list)
+    image: list[str] = Field(default_factory=lambda: ["jpg", "jpeg", "png", "webp"], min_length=1)
+    caption: str = Field("txt", min_length=1)
+    max_sample: Bytes = 256 << 20
+    tolerate: Tolerate = Tolerate()
+
+    @field_validator("image")
+    @classmethod
+    def _lower(cls, value: list[str]) -> list[str]:
+        return [extension.lower().lstrip(".") for extension in value]
+
+    def patterns(self) -> list[Pattern]:
+        return [Pattern(listed.path, listed.prefix) for listed in self.shards]
+
+
+class Guard(_Section):
+    """Stops a run early when something is off: after so many samples, shares outside these bounds."""
+
+    after: int = Field(5000, ge=1)
+    kept: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(default_factory=lambda: [0.0, 1.0])
+    unparsable: Share = 0.01
+    unreadable: Share = 0.2
+
+
+class Output(_Section):
+    """What is written. ``scores``: a member of its own, a field of the sample's json, or ledgers only."""
+
+    folder: str | None = None
+    shards: bool = True
+    scores: Literal["member", "json", "none"] = "member"
+    score_extension: str = Field("score.json", pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$")
+
+
+class LedgerOptions(_Section):
+    """``columns``: fields of a sample's json that its ledger row holds, as text."""
+
+    columns: list[str] = Field(default_factory=lambda: ["uid", "url", "sha256"])
+
+    @field_validator("columns")
+    @classmethod
+    def _free(cls, value: list[str]) -> list[str]:
+        taken = RESERVED_COLUMNS.union(judges.names()).intersection(value)
+        if taken or len(set(value)) < len(value):
+            raise ValueError(f"taken or listed twice: {', '.join(sorted(taken or value))}")
+        return value
+
+
+class Run(_Section):
+    """How the work is done; nothing in here changes a score or a decision."""
+
+    workers: Annotated[int | None, _none_when("auto"), Field(ge=0)] = None
+    lookahead: int = Field(512, ge=1)
+    in_flight: Bytes = 256 << 20
+    worker_timeout: float = Field(60.0, gt=0)
+    stale_after: float = Field(30.0, gt=0)
+    read_attempts: int = Field(3, ge=1)
+    device: Annotated[str | None, _none_when("auto")] = None
+
+
+def _mappings(value: object) -> list[object]:
+    """A judge without options may be listed by its bare name."""
+    entries = value if isinstance(value, list) else [value]
+    return [{entry: {}} if isinstance(entry, str) else entry for entry in entries]
+
+
+class _RawRecipe(_Section):
+    """A recipe whose judges are not looked into yet."""
+
+    input: Input = Input()
+    judges: Annotated[list[dict[str, Any]], BeforeValidator(_mappings), Field(min_length=1)]
+    guard: Annotated[Guard | None, _none_when("off", False)] = Guard()  # YAML reads a bare off as False
+    output: Output = Output()
+    ledger: LedgerOptions = LedgerOptions()
+    run: Run = Run()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSpec:
+    """A judge as a recipe asks for it: module ``name``, ``id`` in ledgers and overrides, options."""
+
+    name: str
+    id: str
+    options: JudgeOptions
+
+    @property
+    def module(self) -> JudgeModule:
+        return judges.module(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A valid recipe."""
+
+    input: Input
+    judges: tuple[JudgeSpec, ...]
+    guard: Guard | None
+    output: Output
+    ledger: LedgerOptions
+    run: Run
+    seed: int
+
+    @property
+    def judge_ids(self) -> tuple[str, ...]:
+        return tuple(spec.id for spec in self.judges)
+
+    @property
+    def pair_reader(self) -> PairReader:
+        return PairReader(tuple(self.input.image), self.input.caption, self.output.scores == "json")
+
+
+def parse(raw: object, *, origin: str = "recipe") -> Recipe:
+    """Validate a recipe's content. Raises RecipeError that lists every mistake."""
+    mistakes: list[str] = []
+    sections: _RawRecipe | None = None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{origin}: expected sections such as input and judges, found {type(raw).__name__}")
+    try:
+        sections = _RawRecipe.model_validate(raw)
+    except ValidationError as error:
+        mistakes += recipe_errors.explain(error, _RawRecipe)
+    specs = _judge_specs(_mappings(raw.get("judges", [])), mistakes)
+    if sections is None or mistakes:
+        count = f"{origin}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
+        raise RecipeError("\n  ".join([count, *mistakes]))
+    return Recipe(
+        sections.input,
+        tuple(specs),
+        sections.guard,
+        sections.output,
+        sections.ledger,
+        sections.run,
+        sections.seed,
+    )
+
+
+def _judge_specs(listed: list[object], mistakes: list[str]) -> list[JudgeSpec]:
+    specs: list[JudgeSpec] = []
+    for position, entry in enumerate(listed):
+        if not isinstance(entry, dict):
+            continue  # told by the section's own check
+        if len(entry) != 1:
+            mistakes.append(f"judges.{position}: expected one judge, such as `- vlm: {{...}}`, found {len(entry)}")
+            continue
+        ((name, options),) = entry.items()
+        if name not in judges.names():
+            mistakes.append(f"judges.{position}: no judge {name!r}{recipe_errors.nearest(str(name), judges.names())}")
+            continue
+        module = judges.module(name)
+        try:
+            valid = module.Options.model_validate(options or {})
+        except ValidationError as error:
+            mistakes += recipe_errors.explain(error, module.Options, f"judges.{name}")
+            continue
+        specs.append(JudgeSpec(name, valid.id or name, valid))
+    ids = [spec.id for spec in specs]
+    for repeated in sorted({i for i in ids if ids.count(i) > 1}):
+        mistakes.append(f"judges: two judges have the id {repeated!r}; give one of them an `id:`")
+    for taken in sorted(RESERVED_COLUMNS.intersection(ids)):
+        mistakes.append(f"judges: the id {taken!r} is a column of the ledger; give the judge another `id:`")
+    return specs
+
+
+# --- finding and overriding ------------------------------------------------------------------
+
+
+def recipe_folder() -> Path:
+    """Where the recipes that come with wdsfilter are."""
+    installed = Path(__file__).parent / "recipes"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with wdsfilter."""
+    folder = recipe_folder()
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe, given by path or by name. Raises RecipeError."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise RecipeError(f"no recipe file {name}")
+        return path
+    if name not in recipe_names():
+        raise RecipeError(f"no recipe {name!r}{recipe_errors.nearest(name, recipe_names())}; or give the path of a .yaml file")
+    return recipe_folder() / f"{name}.yaml"
+
+
+def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe ``name`` (path or name) with ``PATH=VALUE`` overrides applied in order."""
+    path = find_recipe(name)
+    try:
+        raw = yaml.load(path.read_bytes(), Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: {' '.join(str(error).split())}") from error
+    for override in overrides:
+        _apply(raw, override)
+    return parse(raw, origin=str(name))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without tags that construct objects, and without keys that silently replace others."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _apply(raw: Any, override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"--set {override}: expected PATH=VALUE, such as judges.vlm.at_least.grade=8")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        return  # parse() says what is wrong with it
+    parts = path.split(".")
+    where: Any = raw
+    if parts[0] == "judges" and len(parts) > 2:
+        where, parts = _judge_options(raw, parts[1], override), parts[2:]
+    for part in parts[:-1]:
+        if not isinstance(where.get(part), dict):
+            where[part] = {}
+        where = where[part]
+    where[parts[-1]] = value
+
+
+def _judge_options(raw: dict[str, Any], wanted: str, override: str) -> dict[str, Any]:
+    ids: list[str] = []
+    listed = raw["judges"] = _mappings(raw.get("judges", []))
+    for entry in listed:
+        if not isinstance(entry, dict) or len(entry) != 1:
+            continue
+        ((name, options),) = entry.items()
+        if not isinstance(options, dict):
+            options = entry[name] = {}
+        ids.append(str(options.get("id") or name))
+        if ids[-1] == wanted:
+            return options
+    raise RecipeError(f"--set {override}: this recipe has no judge {wanted!r}, only {', '.join(ids) or 'none'}")

@@ -1,0 +1,66 @@
+"""What the filter adds to a kept sample: its scores, as JSON made of its ledger row and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wdsfilter.errors import OutputError
+from wdsfilter.recipe import Output
+from wdsfilter.samples import Member, Sample
+
+FIELD = "wdsfilter"
+
+
+def check_free(sample: Sample, fields: Mapping[str, Any], output: Output) -> None:
+    """Raise OutputError where the place for the scores is taken already; ``fields`` are the .json's."""
+    if output.scores == "json" and FIELD in fields:
+        raise OutputError(
+            f"sample {sample.key!r}: its .json has a field {FIELD!r} already (was it filtered before?); "
+            "write the scores beside it with --set output.scores=member"
+        )
+    if output.scores == "member" and sample.first((output.score_extension,)) is not None:
+        raise OutputError(
+            f"sample {sample.key!r} has a member .{output.score_extension} already (was it filtered before?); "
+            "name the new one with --set output.score_extension=score2.json"
+        )
+
+
+def with_scores(sample: Sample, row: Mapping[str, Any], judge_ids: Sequence[str], output: Output) -> list[Member]:
+    """The members of the kept sample as they are to be written."""
+    members = list(sample.members)
+    if output.scores == "none":
+        return members
+    scores = score_json(row, judge_ids)
+    if output.scores == "member":
+        name = f"{sample.key}.{output.score_extension}"
+        return [*members, Member(name, output.score_extension, scores.encode() + b"\n")]
+    for position, member in enumerate(members):
+        if member.extension == "json":
+            members[position] = Member(member.name, "json", _merged(bytes(member.data), scores))
+            return members
+    return [*members, Member(f"{sample.key}.json", "json", f'{{"{FIELD}": {scores}}}\n'.encode())]
+
+
+def score_json(row: Mapping[str, Any], judge_ids: Sequence[str]) -> str:
+    """What every judge that was reached measured, as one JSON object."""
+    return json.dumps({i: _plain(row[i]) for i in judge_ids if row.get(i) is not None}, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """float32 values in a short spelling (0.1, not 0.10000000149011612), names sorted, nulls left out."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in sorted(value.items()) if item is not None}
+    return value
+
+
+def _merged(data: bytes, scores: str) -> bytes:
+    """The .json object with one field more at its end and every other byte as it was."""
+    body = data.rstrip()
+    separator = b", " if json.loads(data.decode("utf-8-sig")) else b""
+    return body[:-1] + separator + f'"{FIELD}": {scores}'.encode() + b"}" + data[len(body) :]

@@ -1,0 +1,112 @@
+"""A tar stream -> samples, by webdataset's rules; what webdataset would merge or raise on is Unreadable.
+
+A sample is a run of adjacent members with one key. The key is the name up to the first dot of its
+base name, the extension is the rest in lower case: ``a/img.seg.png`` is key ``a/img``, extension
+``seg.png``. Source: ``webdataset.tariterators`` (``base_plus_ext``, ``group_by_keys``); a test holds
+the two together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from wdsfilter.samples import Damage, Member, Sample, Unreadable
+from wdsfilter.shards import tar
+
+_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
+_META = re.compile(r"__[^/]*__($|/)")
+_RESERVED = frozenset({"__key__", "__url__", "__bad__", "__local_path__"})
+
+MAX_SAMPLE_BYTES = 256 << 20
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """(key, extension) of a member's name; None where webdataset passes the member over."""
+    if _META.match(name):
+        return None
+    match = _NAME.fullmatch(name)
+    return (match[1], match[2].lower()) if match else None
+
+
+@dataclass(slots=True)
+class _Group:
+    """The members of one key that came so far."""
+
+    key: str
+    offset: int
+    end: int
+    size: int = 0
+    members: list[Member] = field(default_factory=list)
+    reason: str = ""
+    detail: str = ""
+
+    def add(self, entry: tar.Entry, extension: str, max_bytes: int) -> None:
+        self.end = entry.end
+        self.size += len(entry.data) + tar.BLOCK
+        if entry.flaw:
+            self._reject(entry.flaw, entry.name)
+        elif extension in _RESERVED:
+            self._reject("reserved_name", entry.name)
+        elif any(member.extension == extension for member in self.members):
+            self._reject("duplicate_member", entry.name)
+        elif self.size > max_bytes:
+            self._reject("too_large", f"more than {max_bytes} bytes")
+        if self.reason:
+            self.members.clear()  # nothing of it will be used: keep memory bounded
+        else:
+            self.members.append(Member(entry.name, extension, entry.data))
+
+    def _reject(self, reason: str, detail: str) -> None:
+        if not self.reason:
+            self.reason, self.detail = reason, detail
+
+    def close(self, seen: set[int]) -> Sample | Unreadable:
+        printable = self.key.encode("utf-8", "backslashreplace").decode()
+        if printable != self.key:
+            self._reject("name_not_utf8", printable)
+        elif self.key.startswith("/") or ".." in self.key.split("/"):
+            self._reject("unsafe_name", self.key)
+        elif hash(self.key) in seen:
+            self._reject("duplicate_key", "a sample of this key came earlier in the shard")
+        seen.add(hash(self.key))
+        length = self.end - self.offset
+        if self.reason:
+            return Unreadable(printable, self.reason, _printable(self.detail), self.offset, length)
+        return Sample(self.key, tuple(self.members), self.offset, length)
+
+
+def read_samples(
+    stream: BinaryIO, *, max_sample_bytes: int = MAX_SAMPLE_BYTES
+) -> Iterator[Sample | Unreadable | Damage]:
+    """Every sample of the shard in stored order; a :class:`Damage` comes last where there is one.
+
+    The sample right before a damage counts as incomplete, for nothing tells that its last member
+    was there. Raises ReadError when ``stream`` does; holds one sample in memory at a time.
+    """
+    seen: set[int] = set()
+    group: _Group | None = None
+    for entry in tar.members(stream, max_member=max_sample_bytes):
+        if isinstance(entry, Damage):
+            if group is not None:
+                group.reason, group.detail = "incomplete", f"the shard is damaged after it: {entry.reason}"
+                yield group.close(seen)
+            yield entry
+            return
+        split = split_name(entry.name)
+        if split is None:
+            continue
+        key, extension = split
+        if group is None or group.key != key:
+            if group is not None:
+                yield group.close(seen)
+            group = _Group(key, entry.offset, entry.end)
+        group.add(entry, extension, max_sample_bytes)
+    if group is not None:
+        yield group.close(seen)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

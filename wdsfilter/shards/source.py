@@ -1,0 +1,110 @@
+"""Patterns -> shards with their names.
+
+A shard's name is its path below its pattern's fixed root, the folders in front of the first
+``{``, ``*``, ``?`` or ``[``; the output shard and the ledger are called after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from wdsfilter import storage
+from wdsfilter.errors import InputError
+
+_SPECIAL = re.compile(r"[{*?\[]")
+_GLOB = re.compile(r"[*?\[]")
+_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """An input shard: its ``name`` (relative, ends in ``.tar``) and where it lies."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Which shards: a path, URL, folder, brace pattern or glob; ``prefix`` goes before their names."""
+
+    path: str
+    prefix: str = ""
+
+
+def find_shards(patterns: Sequence[Pattern]) -> list[Shard]:
+    """All shards of ``patterns``, sorted by name.
+
+    Raises InputError when a pattern matches nothing or two shards would have one name, ReadError
+    when a store cannot be listed.
+    """
+    shards = [shard for pattern in patterns for shard in _matches(pattern)]
+    counts = Counter(shard.name for shard in shards)
+    if clash := [name for name, count in counts.items() if count > 1]:
+        urls = [shard.url for shard in shards if shard.name == clash[0]]
+        if len(set(urls)) == 1:
+            raise InputError(f"{urls[0]} is listed {len(urls)} times")
+        raise InputError(
+            f"{len(clash)} shard names stand for several files, {clash[0]} for {urls[0]} and {urls[1]}; "
+            "give one pattern a prefix: - {path: PATTERN, as: PREFIX}"
+        )
+    return sorted(shards, key=lambda shard: shard.name)
+
+
+def seeded_order(shards: Iterable[Shard], seed: int) -> list[Shard]:
+    """``shards`` in an order drawn by ``seed``, which does not move when others join them."""
+    return sorted(shards, key=lambda s: hashlib.sha256(f"{seed}:{s.name}".encode()).digest())
+
+
+def _matches(pattern: Pattern) -> list[Shard]:
+    path = pattern.path
+    if path == storage.STDIN:
+        return [Shard(posixpath.join(pattern.prefix, "stdin.tar"), path)]
+    if path.startswith("pipe:"):
+        raise InputError(f"{path}: commands are not run from a recipe; pipe the tar in: COMMAND | wdsfilter run ... --shards -")
+    special = _SPECIAL.search(path)
+    if special is None and storage.is_folder(path):
+        root = path.rstrip("/")
+        found = [f for suffix in _SUFFIXES for f in storage.glob(f"{root}/**/*{suffix}")]
+        if not found:
+            raise InputError(f"{path}: no shard in this folder ({', '.join(_SUFFIXES)})")
+    else:
+        root = posixpath.dirname(path[: special.start()] if special else path)
+        found = [f for expanded in _braces(path) for f in _expand(expanded)]
+        if not found or not any(storage.exists(f) for f in found):
+            raise InputError(f"no shard matches {path}")
+    return [Shard(posixpath.join(pattern.prefix, _name(location, root)), location) for location in found]
+
+
+def _braces(path: str) -> Iterable[str]:
+    if "{" not in path:
+        return [path]
+    from braceexpand import UnbalancedBracesError, braceexpand
+
+    try:
+        return list(braceexpand(path))
+    except UnbalancedBracesError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _expand(path: str) -> list[str]:
+    return storage.glob(path) if _GLOB.search(path) else [path]
+
+
+def _name(location: str, root: str) -> str:
+    name = location[len(root) :].lstrip("/") if root and location.startswith(root) else location
+    name = posixpath.normpath(name)
+    for suffix in reversed(_SUFFIXES):
+        if name.endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    name += ".tar"
+    first = name.split("/", 1)[0]
+    if name.startswith("/") or first in ("..", "wdsfilter"):
+        raise InputError(f"{location}: cannot name an output shard {name!r}; give the pattern a prefix (as:)")
+    return name

@@ -1,0 +1,80 @@
+"""Kept samples -> a tar that depends on nothing but their bytes: no clock, no owner, no mode of a source."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wdsfilter.samples import Member
+from wdsfilter.shards import tar
+
+_FLUSH_BYTES = 1 << 20
+_FLUSH_BUFFERS = 512  # below every system's limit for one gathered write (IOV_MAX is at least 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written: hexadecimal SHA-256 and size (bytes) of the whole file, number of samples."""
+
+    sha256: str
+    size: int
+    samples: int
+
+
+class ShardWriter:
+    """Writes members to ``path`` with gathered writes; buffers at most about a megabyte and one sample."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb", buffering=0)
+        self._hash = hashlib.sha256()
+        self._buffers: list[bytes | memoryview] = []
+        self._pending = 0
+        self._size = 0
+        self._samples = 0
+
+    def add(self, members: Iterable[Member]) -> None:
+        """Append one sample."""
+        for member in members:
+            size = len(member.data)
+            self._append(tar.header(member.name, size))
+            self._append(member.data)
+            if rest := tar.padding(size):
+                self._append(rest)
+        self._samples += 1
+
+    def close(self) -> Written:
+        """End the archive, flush it to the disk, and say what was written."""
+        end = 2 * tar.BLOCK
+        self._append(bytes(end + -(self._size + self._pending + end) % tar.RECORD))
+        self._flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return Written(self._hash.hexdigest(), self._size, self._samples)
+
+    def abandon(self) -> None:
+        """Close without an end: the file is of no use and its owner removes it."""
+        self._file.close()
+
+    def _append(self, data: bytes | memoryview) -> None:
+        if not len(data):
+            return
+        self._hash.update(data)
+        self._buffers.append(data)
+        self._pending += len(data)
+        if self._pending >= _FLUSH_BYTES or len(self._buffers) >= _FLUSH_BUFFERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting = self._buffers
+        while waiting:
+            written = os.writev(self._file.fileno(), waiting)
+            self._size += written
+            self._pending -= written
+            while waiting and written >= len(waiting[0]):
+                written -= len(waiting[0])
+                waiting.pop(0)
+            if written:
+                waiting[0] = memoryview(waiting[0])[written:]

@@ -1,0 +1,280 @@
+"""The stages that a sample comes past: read, judge after judge, commit.
+
+Each takes an iterator of events and gives one, in the same order; none knows about ranks, claims or
+the launcher. Shards follow one another without a gap: while one's last batch is judged, the next
+one is being read. Batches never cross a shard's border, so that a sample's neighbours, and with
+them the last bits of its scores, depend on its shard alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from wdsfilter import scores, storage
+from wdsfilter.decide import decide_one
+from wdsfilter.errors import JudgeError, OutputError, ReadError, Stopped
+from wdsfilter.judges import Judge
+from wdsfilter.ledger import Header, Row
+from wdsfilter.output import Fingerprints, OutputFolder, ShardOutput
+from wdsfilter.recipe import JudgeSpec, Recipe
+from wdsfilter.samples import KEPT, Damage, Decision, Numbers, Pair, Prepared, Sample, Unreadable
+from wdsfilter.shards.compression import decompressed
+from wdsfilter.shards.reader import read_samples
+from wdsfilter.shards.source import Shard
+from wdsfilter.storage import Stat
+from wdsfilter.workers import Workers
+
+Note: TypeAlias = Callable[..., None]
+"""Called with the name of something that happened, and its facts: for logs, never for results."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardBegins:
+    shard: Shard
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEnds:
+    """All of a shard was read (then ``source`` is known), or it could not be: ``error``."""
+
+    shard: Shard
+    source: Stat | None = None
+    damage: Damage | None = None
+    error: ReadError | None = None
+
+
+@dataclass(slots=True)
+class Case:
+    """A sample on its way: its ledger row as far as it is known, and its decision once there is one."""
+
+    row: Row
+    sample: Sample | None = None
+    pair: Pair | None = None
+    decision: Decision | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the sample."""
+        return self.sample.length if self.sample is not None else 0
+
+
+Event: TypeAlias = "ShardBegins | Case | ShardEnds"
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def read_events(shards: Iterable[Shard], recipe: Recipe) -> Iterator[Event]:
+    """Everything in ``shards``. Raises OutputError where a sample has no room for its scores."""
+    for shard in shards:
+        yield ShardBegins(shard)
+        damage: Damage | None = None
+        try:
+            source = storage.stat(shard.url)
+            with storage.open_read(shard.url) as raw:
+                for item in read_samples(decompressed(raw), max_sample_bytes=recipe.input.max_sample):
+                    if isinstance(item, Damage):
+                        damage = item
+                    else:
+                        yield _case(item, recipe)
+        except ReadError as error:
+            yield ShardEnds(shard, error=error)
+        except OutputError as error:
+            raise OutputError(f"{shard.url}: {error}") from error
+        else:
+            yield ShardEnds(shard, source, damage)
+
+
+def _case(item: Sample | Unreadable, recipe: Recipe) -> Case:
+    row: Row = {"key": item.key, "offset": item.offset, "length": item.length}
+    if isinstance(item, Unreadable):
+        return Case(row, decision=Decision("unreadable", item.reason, item.detail))
+    pair = recipe.pair_reader.read(item)
+    if isinstance(pair, Unreadable):
+        return Case(row, item, decision=Decision("unreadable", pair.reason, pair.detail))
+    scores.check_free(item, pair.fields, recipe.output)
+    for name in recipe.ledger.columns:
+        row[name] = _text(pair.fields.get(name))
+    row["image_sha256"] = hashlib.sha256(pair.image).hexdigest()
+    row["caption_hash"] = hashlib.blake2b(pair.caption.encode(), digest_size=8).hexdigest()
+    return Case(row, item, pair)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value if value is None else value.encode("utf-8", "replace").decode()
+    return json.dumps(value)
+
+
+def event_size(event: Event) -> int:
+    """Bytes that an event holds in memory, roughly."""
+    return event.size + 1024 if isinstance(event, Case) else 64
+
+
+# --- judging ---------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class JudgeStage:
+    """One judge's place in the line: prepares ahead, forms batches inside a window, scores, decides."""
+
+    spec: JudgeSpec
+    judge: Judge
+    number: int
+    workers: Workers
+    max_bytes: int
+    check_stop: Callable[[], None]
+    note: Note
+    _succeeded: int = 0
+    _failed: int = 0
+
+    def __call__(self, events: Iterator[Event]) -> Iterator[Event]:
+        window: list[tuple[Event, Prepared | Unreadable | None]] = []
+        waiting = 0
+        for event, prepared in self.workers.prepared(
+            self.number, events, _pair_of, lookahead=2 * self.judge.window, max_bytes=self.max_bytes
+        ):
+            window.append((event, prepared))
+            waiting += prepared is not None
+            if waiting >= self.judge.window or not isinstance(event, Case):
+                yield from self._judged(window)
+                window, waiting = [], 0
+        yield from self._judged(window)
+
+    def _judged(self, window: list[tuple[Event, Prepared | Unreadable | None]]) -> Iterator[Event]:
+        ready: list[tuple[Case, Prepared]] = []
+        for event, prepared in window:
+            if isinstance(event, Case) and isinstance(prepared, Unreadable):
+                event.decision = Decision("unreadable", prepared.reason, prepared.detail)
+            elif isinstance(event, Case) and isinstance(prepared, Prepared):
+                if prepared.phash is not None:
+                    event.row["phash"] = prepared.phash
+                ready.append((event, prepared))
+        costs = [prepared.cost for _, prepared in ready]
+        for batch in batches(costs, self.judge.batch_cost):
+            self.check_stop()
+            outcomes = self._score([ready[i][1].value for i in batch])
+            for i, outcome in zip(batch, outcomes, strict=True):
+                self._settle(ready[i][0], outcome)
+        for event, _ in window:
+            yield event
+
+    def _settle(self, case: Case, outcome: Numbers | Exception) -> None:
+        if isinstance(outcome, Exception):
+            detail = f"{type(outcome).__name__}: {outcome}"[:200]
+            case.decision = Decision("unreadable", f"{self.spec.id}.failed", detail)
+        else:
+            case.row[self.spec.id] = dict(outcome)
+            case.decision = decide_one(self.spec, outcome)
+        if case.decision is not None and case.decision.status == "unreadable":
+            case.row.pop(self.spec.id, None)
+
+    def _score(self, values: Sequence[Any]) -> list[Numbers | Exception]:
+        """Numbers for each value. A batch that fails is halved, until what fails is one value alone."""
+        try:
+            numbers = list(self.judge.score(values))
+            if len(numbers) != len(values):
+                raise JudgeError(f"judge {self.spec.id} gave {len(numbers)} answers to {len(values)} pairs")
+        except (Stopped, JudgeError):
+            raise
+        except Exception as error:
+            if len(values) > 1:
+                self.note("batch_halved", judge=self.spec.id, pairs=len(values), error=repr(error)[:500])
+                half = len(values) // 2
+                return self._score(values[:half]) + self._score(values[half:])
+            self._failed += 1
+            if not self._succeeded and self._failed >= 8:
+                raise JudgeError(f"judge {self.spec.id} fails on every pair: {error!r}") from error
+            return [error]
+        self._succeeded += len(values)
+        return [*numbers]
+
+
+def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
+    """Positions grouped into batches whose costs sum to ``budget`` at most, cheapest first.
+
+    Like costs come together, so that padding or packing wastes little. A pair that alone costs more
+    is a batch of its own.
+    """
+    found: list[list[int]] = []
+    filled = 0
+    for position in sorted(range(len(costs)), key=lambda i: (costs[i], i)):
+        if not found or filled + costs[position] > budget:
+            found.append([])
+            filled = 0
+        found[-1].append(position)
+        filled += costs[position]
+    return found
+
+
+def _pair_of(event: Event) -> Pair | None:
+    return event.pair if isinstance(event, Case) and event.decision is None else None
+
+
+# --- committing ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A shard is done; ``header`` is what its ledger says."""
+
+    shard: Shard
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A shard's bytes could not be had: nothing of it was committed."""
+
+    shard: Shard
+    error: ReadError
+
+
+@dataclass(slots=True)
+class CommitStage:
+    """Writes every case's row and the kept samples, commits shard by shard.
+
+    ``open_samples`` are those of the shard in hand, not committed yet, for the progress line.
+    """
+
+    folder: OutputFolder
+    recipe: Recipe
+    fingerprints: Fingerprints
+    open_samples: int = 0
+
+    def __call__(self, events: Iterator[Event]) -> Iterator[Committed | Failed]:
+        output: ShardOutput | None = None
+        try:
+            for event in events:
+                if isinstance(event, ShardBegins):
+                    output = ShardOutput(self.folder, event.shard, self.recipe, self.fingerprints)
+                    continue
+                assert output is not None, "a shard's events begin with ShardBegins"
+                if isinstance(event, Case):
+                    decision = event.decision or KEPT
+                    event.row["status"] = decision.status
+                    event.row["reason"] = decision.reason
+                    event.row["detail"] = decision.detail
+                    output.add(event.row, event.sample)
+                    self.open_samples += 1
+                    continue
+                self.open_samples = 0
+                if event.source is not None:
+                    header = output.commit(event.source, event.damage)
+                    output = None
+                    yield Committed(event.shard, header)
+                else:
+                    output.abandon()
+                    output = None
+                    yield Failed(event.shard, event.error or ReadError(f"{event.shard.url}: not read"))
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder.root}: {error.strerror or error}; what is committed is whole, run again to go on"
+            ) from error
+        finally:
+            if output is not None:
+                output.abandon()

@@ -1,0 +1,77 @@
+"""How a run stands, read from its output folder alone: works from any machine that sees it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wdsfilter.errors import OutputError
+from wdsfilter.events import read_events
+from wdsfilter.ledger import Counts
+from wdsfilter.output import OutputFolder, is_complete
+from wdsfilter.recipe import Tolerate
+from wdsfilter.shards.source import Shard
+from wdsfilter.summary import EXIT_GUARD, EXIT_INTERRUPTED, Tally, exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """``state`` is ``done``, ``damaged``, ``unfinished`` or ``stopped by its guard``; ``code`` the run's exit code."""
+
+    state: str
+    code: int
+    done: int
+    total: int | None
+    counts: Counts
+    damaged: Mapping[str, str]
+    unread: Mapping[str, str]
+    guard: str | None
+
+
+def note_shards(folder: OutputFolder, shards: Sequence[Shard]) -> dict[str, Any]:
+    """Facts for the event ``started``: how many shards there are, and under which digest their names lie."""
+    names = "".join(f"{shard.name}\n" for shard in sorted(shards, key=lambda s: s.name)).encode()
+    digest = hashlib.sha256(names).hexdigest()[:16]
+    path = folder.events / f"shards-{digest}.txt"
+    if not path.exists():
+        folder.put(names, path)
+    return {"shards": len(shards), "list": digest}
+
+
+def read_status(folder: OutputFolder) -> Status:
+    """Raises OutputError where ``folder`` is no run's."""
+    if not folder.record.exists():
+        raise OutputError(f"{folder.root} is not the output folder of a run (no wdsfilter/run.json)")
+    tally = Tally(folder).refresh()
+    events = list(read_events(folder.events))
+    started = [event for event in events if event["event"] == "started"]
+    expected = _expected(folder, started[-1]) if started else None
+    names = expected if expected is not None else list(tally.headers)
+    done = {name for name in names if name in tally.headers and is_complete(folder, name)}
+    unread: dict[str, str] = {}
+    for event in events:
+        if event["event"] == "read_failed" and event.get("shard") not in done:
+            unread[str(event.get("shard"))] = str(event.get("error"))
+    ends = [event for event in events if event["event"] in ("started", "guard")]
+    guard = str(ends[-1].get("why")) if ends and ends[-1]["event"] == "guard" else None
+    tolerate = Tolerate.model_validate(started[-1].get("tolerate", {})) if started else Tolerate()
+    code = exit_code(tally, unread, tolerate)
+    if guard is not None:
+        state, code = "stopped by its guard", EXIT_GUARD
+    elif len(done) + len(unread) < len(names):
+        state, code = "unfinished", EXIT_INTERRUPTED
+    else:
+        state = "damaged" if code else "done"
+    damaged = {n: f"{h.damage.reason}: {h.damage.detail}" for n, h in tally.damaged.items() if h.damage}
+    total = len(expected) if expected is not None else None
+    return Status(state, code, len(done), total, tally.counts, damaged, unread, guard)
+
+
+def _expected(folder: OutputFolder, started: Mapping[str, Any]) -> list[str] | None:
+    """Names of all shards of the latest launch; None where its list is gone."""
+    try:
+        return (folder.events / f"shards-{started.get('list')}.txt").read_text().splitlines()
+    except OSError:
+        return None

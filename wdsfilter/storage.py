@@ -1,0 +1,213 @@
+"""The one seam to bytes that lie somewhere: reading from anywhere, committing to a local folder.
+
+Reading takes local paths and every URL that fsspec knows. An error on the way raises
+:class:`~wdsfilter.errors.ReadError`, and so does a stream that ends before the size that was
+announced: whoever reads can rely on an ordinary end of file meaning the end of the file.
+"""
+
+from __future__ import annotations
+
+import glob as _glob
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from wdsfilter.errors import InputError, MissingExtra, OutputError, ReadError, WdsfilterError
+
+READ_BUFFER = 1 << 20
+STDIN = "-"
+
+_EXTRA_OF_PROTOCOL = {
+    "http": "http",
+    "https": "http",
+    "s3": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "sftp": "sftp",
+    "ssh": "sftp",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Size (bytes) and entity tag of a stored object; None where the store does not tell."""
+
+    size: int | None
+    etag: str | None = None
+
+
+def protocol(location: str) -> str | None:
+    """``s3`` of ``s3://bucket/key``; None for a local path."""
+    scheme, separator, _ = location.partition("://")
+    return scheme if separator else None
+
+
+def exists(location: str) -> bool:
+    """Whether there is such an object; for a local path only, anything else is taken on trust."""
+    return protocol(location) is not None or location == STDIN or os.path.exists(location)
+
+
+def is_folder(location: str) -> bool:
+    if protocol(location) is None:
+        return os.path.isdir(location)
+    if location.endswith("/"):
+        return True
+    with _transport(location):
+        filesystem, path = _remote(location)
+        return bool(filesystem.isdir(path))
+
+
+def glob(pattern: str) -> list[str]:
+    """Locations that match, sorted; ``**`` crosses folders. Raises ReadError, InputError."""
+    if protocol(pattern) is None:
+        return sorted(_glob.glob(pattern, recursive=True))
+    with _transport(pattern):
+        filesystem, path = _remote(pattern)
+        return sorted(filesystem.unstrip_protocol(found) for found in filesystem.glob(path))
+
+
+def stat(location: str) -> Stat:
+    """Raises ReadError where the object is not there or cannot be asked for."""
+    with _transport(location):
+        if protocol(location) is None:
+            return Stat(os.stat(location).st_size)
+        filesystem, path = _remote(location)
+        info = filesystem.info(path)
+        etag = info.get("ETag") or info.get("etag") or info.get("blob_id")
+        return Stat(info.get("size"), str(etag).strip('"') if etag else None)
+
+
+@contextmanager
+def open_read(location: str) -> Iterator[BinaryIO]:
+    """A buffered stream over the whole object. Raises ReadError, when it opens and while it is read."""
+    if location == STDIN:
+        yield cast(BinaryIO, io.BufferedReader(_Checked(sys.stdin.buffer, "standard input", None), READ_BUFFER))
+        return
+    with _transport(location):
+        if protocol(location) is None:
+            raw: Any = open(location, "rb", buffering=0)  # noqa: SIM115  # closed below
+        else:
+            filesystem, path = _remote(location)
+            raw = filesystem.open(path, "rb", cache_type="readahead")
+    try:
+        yield cast(BinaryIO, io.BufferedReader(_Checked(raw, location, stat(location).size), READ_BUFFER))
+    finally:
+        with suppress(Exception):
+            raw.close()
+
+
+class _Checked(io.RawIOBase):
+    """Turns every transport error, and an end that comes too early, into ReadError."""
+
+    def __init__(self, raw: Any, location: str, size: int | None) -> None:
+        self._raw = raw
+        self._location = location
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with _transport(self._location):
+            got = int(self._raw.readinto(buffer) or 0)
+        self._position += got
+        if not got and self._size is not None and self._position != self._size:
+            raise ReadError(f"{self._location}: ended after {self._position} of {self._size} bytes")
+        return got
+
+
+@contextmanager
+def _transport(location: str) -> Iterator[None]:
+    try:
+        yield
+    except WdsfilterError:
+        raise
+    except Exception as error:  # every file system of fsspec's has exceptions of its own
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ReadError(f"{location}: {reason or type(error).__name__}") from error
+
+
+def _remote(location: str) -> tuple[Any, str]:
+    import fsspec
+
+    scheme = protocol(location) or ""
+    try:
+        filesystem, path = fsspec.core.url_to_fs(location)
+    except ImportError as error:
+        if scheme in _EXTRA_OF_PROTOCOL:
+            raise MissingExtra(f"{scheme}://", _EXTRA_OF_PROTOCOL[scheme]) from error
+        raise InputError(f"{location}: {error}") from error
+    except ValueError as error:
+        raise InputError(f"{location}: {error}") from error
+    return filesystem, path
+
+
+# --- committing, on a local or network folder ------------------------------------------------
+
+
+def put_if_absent(temporary: Path, final: Path) -> bool:
+    """Give the finished ``temporary`` its final name, unless that is taken: then False, and nothing changed.
+
+    ``temporary`` must have been flushed to the disk (fsync) and keeps its own name, for its owner
+    to remove.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        return False
+    sync_folder(final.parent)
+    return True
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file and flush it to the disk."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace(temporary: Path, final: Path) -> None:
+    """Atomically put ``temporary`` (flushed) in the place of ``final``. For derived files only."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(temporary, final)
+    sync_folder(final.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a new name outlives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems cannot, and need not
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def probe(folder: Path, token: str) -> None:
+    """Raise OutputError unless ``folder`` can be written to and honours put-if-absent."""
+    first, second = folder / f"{token}.probe", folder / f"{token}.probe.link"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_synced(first, b"probe")
+        if not put_if_absent(first, second) or put_if_absent(first, second):
+            raise OutputError(f"{folder}: this file system does not refuse to overwrite a link")
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: {error.strerror}; the output has to be a folder that can be written to, "
+            "on a file system with hard links"
+        ) from error
+    finally:
+        for path in (first, second):
+            with suppress(OSError):
+                path.unlink()
+

@@ -1,0 +1,97 @@
+"""Ledgers -> counts, derived files, and the run's exit code."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wdsfilter import ledger
+from wdsfilter.failpoints import hit
+from wdsfilter.fingerprint import canonical
+from wdsfilter.ledger import Counts, Header
+from wdsfilter.output import OutputFolder
+from wdsfilter.recipe import Tolerate
+from wdsfilter.shards.index import index_files
+
+EXIT_DONE = 0
+EXIT_USER_ERROR = 1
+EXIT_USAGE = 2
+EXIT_DAMAGED = 3
+EXIT_GUARD = 4
+EXIT_INTERRUPTED = 75
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over all committed ledgers of a folder; :meth:`refresh` reads only those that are new."""
+
+    folder: OutputFolder
+    headers: dict[str, Header] = field(default_factory=dict)
+    counts: Counts = Counts()
+
+    def refresh(self) -> Tally:
+        for name in self.folder.shard_names():
+            if name not in self.headers:
+                self.add(name, ledger.read_header(self.folder.ledger(name)))
+        return self
+
+    def add(self, name: str, header: Header) -> None:
+        if name not in self.headers:
+            self.headers[name] = header
+            self.counts += header.counts
+
+    @property
+    def damaged(self) -> dict[str, Header]:
+        return {name: header for name, header in sorted(self.headers.items()) if header.damage is not None}
+
+
+def exit_code(tally: Tally, unread: Collection[str], tolerate: Tolerate) -> int:
+    """0 when all is done and within tolerance, 3 when shards are damaged or could not be read."""
+    counts = tally.counts
+    unreadable = counts.unreadable / counts.samples if counts.samples else 0.0
+    beyond = len(tally.damaged) > tolerate.damaged_shards or unreadable > tolerate.unreadable
+    return EXIT_DAMAGED if unread or beyond else EXIT_DONE
+
+
+def finish(folder: OutputFolder) -> Tally:
+    """Write indexes and summary from the ledgers, again if another process committed meanwhile."""
+    while True:
+        tally = Tally(folder).refresh()
+        for name, content in derived_files(tally).items():
+            path = folder.root / name
+            if path.exists() and path.read_bytes() == content:
+                continue
+            hit("index.written")
+            folder.replace(content, path)
+            hit("summary.replaced" if path == folder.summary else "index.replaced")
+        if folder.shard_names() == sorted(tally.headers):
+            return tally
+
+
+def derived_files(tally: Tally) -> dict[str, bytes]:
+    """Path below the output folder -> content, of everything that is a pure function of the ledgers."""
+    sizes = {n: h.output.samples for n, h in tally.headers.items() if h.output is not None}
+    summary = canonical(_summary(tally))
+    return {**index_files(sizes), tally.folder.summary.relative_to(tally.folder.root).as_posix(): summary}
+
+
+def _summary(tally: Tally) -> Mapping[str, Any]:
+    counts = asdict(tally.counts)
+    return {
+        "counts": counts,
+        "shards": len(tally.headers),
+        "damaged": {name: asdict(h.damage) for name, h in tally.damaged.items() if h.damage is not None},
+        "ledgers": {name: file_sha256(tally.folder.ledger(name)) for name in sorted(tally.headers)},
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

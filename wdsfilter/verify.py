@@ -1,0 +1,195 @@
+"""Recounts and re-hashes a finished output: every promise about what lies on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from wdsfilter import fingerprint, ledger, scores, storage
+from wdsfilter.decide import decide
+from wdsfilter.errors import OutputError, ReadError
+from wdsfilter.ledger import Counts, Header, Row
+from wdsfilter.output import OutputFolder
+from wdsfilter.recipe import JudgeSpec, Output
+from wdsfilter.samples import Damage, Member, Sample, Unreadable
+from wdsfilter.shards.compression import decompressed
+from wdsfilter.shards.reader import read_samples
+from wdsfilter.shards.source import Shard
+from wdsfilter.summary import Tally, derived_files, file_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What ``run.json`` says, as far as verifying needs it."""
+
+    specs: tuple[JudgeSpec, ...]
+    output: Output
+    image: tuple[str, ...]
+    max_sample: int
+    fingerprints: Mapping[str, str]
+
+    @property
+    def max_written(self) -> int:
+        """An output sample is larger than its input by its scores."""
+        return self.max_sample + (1 << 20)
+
+
+def read_record(folder: OutputFolder) -> RunRecord:
+    """Raises OutputError where there is no readable ``run.json``."""
+    try:
+        record = json.loads(folder.record.read_bytes())
+        specs = tuple(fingerprint.recorded_specs(record))
+        written = {k: v for k, v in record["output"].items() if k != "ledger"}
+        source = record["scoring"]["input"]
+        return RunRecord(
+            specs, Output(**written), tuple(source["image"]), source["max_sample"], record["fingerprints"]
+        )
+    except FileNotFoundError:
+        raise OutputError(f"{folder.root} is not the output folder of a run (no wdsfilter/run.json)") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{folder.record}: not readable as a run's record ({error})") from error
+
+
+def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
+    """Every broken promise, as a sentence; nothing when all hold.
+
+    ``inputs`` (the input shards, where they are at hand) are read again: every sample must have its
+    row, and every kept member its bytes. Raises OutputError where ``folder`` is no run's.
+    """
+    record = read_record(folder)
+    sources = {shard.name: shard for shard in inputs}
+    tally = Tally(folder)
+    for name in folder.shard_names():
+        path = folder.ledger(name)
+        try:
+            header = ledger.read_header(path)
+            rows = list(ledger.read_rows(path))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            yield f"{path}: not readable: {error}"
+            continue
+        tally.add(name, header)
+        yield from _verify_ledger(path, name, header, rows, record)
+        yield from _verify_shard(folder, name, header, rows, record)
+        if name in sources:
+            yield from _verify_input(folder, sources.pop(name), header, rows, record)
+    for name in sources:
+        yield f"{name}: no ledger for this input shard"
+    yield from _verify_folder(folder, tally)
+
+
+def _verify_ledger(path: Path, name: str, header: Header, rows: Sequence[Row], record: RunRecord) -> Iterator[str]:
+    if header.shard != name:
+        yield f"{path}: speaks of shard {header.shard}"
+    for part in ("scoring", "decision"):
+        if getattr(header, part) != record.fingerprints[part]:
+            yield f"{path}: written with another {part} fingerprint than run.json's"
+    statuses = Counter(row["status"] for row in rows)
+    reasons = Counter(row["reason"] for row in rows if row["reason"])
+    recount = Counts(len(rows), **{s: statuses[s] for s in ledger.STATUSES}, reasons=dict(sorted(reasons.items())))
+    if recount != header.counts:
+        yield f"{path}: its rows are not what its metadata counts"
+    end = -1
+    for row in rows:
+        if row["offset"] < end:
+            yield f"{path}: row {row['key']!r} does not follow the row before it"
+        end = row["offset"] + row["length"]
+        if row["status"] in ("kept", "dropped"):
+            decision = decide(record.specs, {spec.id: row[spec.id] for spec in record.specs})
+            if (decision.status, decision.reason) != (row["status"], row["reason"]):
+                yield f"{path}: row {row['key']!r} says {row['status']}, its scores say {decision.status}"
+
+
+def _verify_shard(
+    folder: OutputFolder, name: str, header: Header, rows: Sequence[Row], record: RunRecord
+) -> Iterator[str]:
+    path = folder.shard(name)
+    if header.output is None:
+        if path.exists():
+            yield f"{path}: its ledger says that no shard was written"
+        return
+    if not path.exists():
+        yield f"{path}: missing; `run` makes it again from its ledger"
+        return
+    if path.stat().st_size != header.output.size or file_sha256(path) != header.output.sha256:
+        yield f"{path}: its bytes are not those that its ledger's SHA-256 speaks of"
+    kept = [row for row in rows if row["status"] == "kept"]
+    if header.output.samples != len(kept):
+        yield f"{path}: {header.output.samples} samples written, {len(kept)} rows kept"
+    ids = [spec.id for spec in record.specs]
+    for sample, row in zip_longest(_samples(str(path), record.max_written), kept):
+        if not isinstance(sample, Sample) or row is None or sample.key != row["key"]:
+            found = getattr(sample, "key", sample)
+            yield f"{path}: holds {found!r} where the ledger has {row['key'] if row else None!r}"
+            return
+        image = sample.first(record.image)
+        if image is None or hashlib.sha256(image.data).hexdigest() != row["image_sha256"]:
+            yield f"{path}: the image of {sample.key!r} is not the one that was judged"
+        yield from _verify_scores(path, sample, row, ids, record.output)
+
+
+def _verify_scores(path: Path, sample: Sample, row: Row, ids: Sequence[str], output: Output) -> Iterator[str]:
+    if output.scores == "none":
+        return
+    try:
+        if output.scores == "member":
+            found = sample.first((output.score_extension,))
+            there = json.loads(bytes(found.data)) if found else None
+        else:
+            found = sample.first(("json",))
+            there = json.loads(bytes(found.data)).get(scores.FIELD) if found else None
+    except ValueError:
+        there = None
+    if there != json.loads(scores.score_json(row, ids)):
+        yield f"{path}: the scores of {sample.key!r} are not its ledger row's"
+
+
+def _verify_input(
+    folder: OutputFolder, shard: Shard, header: Header, rows: Sequence[Row], record: RunRecord
+) -> Iterator[str]:
+    """The output shard is made of the input's bytes and the ledger: make it again and compare."""
+    ids = [spec.id for spec in record.specs]
+    written = iter(_samples(str(folder.shard(shard.name)), record.max_written)) if header.output else iter(())
+    try:
+        for item, row in zip_longest(_samples(shard.url, record.max_sample), rows):
+            if isinstance(item, Damage):
+                if header.damage != item:
+                    yield f"{shard.url}: damaged ({item.reason}), which its ledger does not say"
+                return
+            if item is None or row is None or item.key != row["key"] or item.offset != row["offset"]:
+                found = getattr(item, "key", None)
+                yield f"{shard.url}: holds {found!r} where its ledger has {row['key'] if row else None!r}"
+                return
+            if row["status"] != "kept" or header.output is None:
+                continue
+            there = next(written, None)
+            due = scores.with_scores(item, row, ids, record.output) if isinstance(item, Sample) else []
+            if not isinstance(there, Sample) or _contents(there.members) != _contents(due):
+                yield f"{folder.shard(shard.name)}: {item.key!r} is not what its input and its ledger row make of it"
+    except ReadError as error:
+        yield f"could not be read: {error}"
+
+
+def _contents(members: Sequence[Member]) -> list[tuple[str, bytes]]:
+    return [(member.name, bytes(member.data)) for member in members]
+
+
+def _verify_folder(folder: OutputFolder, tally: Tally) -> Iterator[str]:
+    for name, content in derived_files(tally).items():
+        path = folder.root / name
+        if not path.exists() or path.read_bytes() != content:
+            yield f"{path}: not what the ledgers make of it; `run` writes it again"
+    for path in sorted(folder.root.rglob("*.tar")):
+        name = path.relative_to(folder.root).as_posix()
+        if not name.startswith("wdsfilter/") and name not in tally.headers:
+            yield f"{path}: no ledger speaks of this shard"
+
+
+def _samples(location: str, max_sample: int) -> Iterator[Sample | Unreadable | Damage]:
+    with storage.open_read(location) as raw:
+        yield from read_samples(decompressed(raw), max_sample_bytes=max_sample)

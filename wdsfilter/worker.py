@@ -1,0 +1,210 @@
+"""One worker: a process that runs prepares, and the socket between it and us. See :mod:`wdsfilter.workers`.
+
+A worker is a plain subprocess, not multiprocessing's: ``__main__`` is not imported again, and threads
+and devices are limited in its environment without touching ours. What it prints is lost. It ignores
+Ctrl-C and SIGTERM, which a terminal or a scheduler sends to the whole group: the parent decides. It
+does not outlive the parent.
+
+On the wire, both ways: length (8 bytes, little-endian), pickle. First what the worker is equipped
+with, answered by why it cannot start ("" when it can), then (number of the prepare, pair), answered
+by Prepared or Unreadable, in order.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from wdsfilter.errors import BadCaption, BadImage
+from wdsfilter.samples import Pair, Prepared, Unreadable
+
+_ENVIRONMENT = {
+    # A process per core is parallel enough, and the device belongs to the parent.
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+_BOOT = "import sys; sys.path[:] = sys.argv[3:]; from wdsfilter import worker; worker._serve(*sys.argv[1:3])"
+_START_SECONDS = 300.0  # imports from a cold network file system
+
+
+def attempt(prepare: Callable[[Pair], Prepared | Unreadable], pair: Pair) -> Prepared | Unreadable:
+    """What ``prepare`` makes of a pair; what it raises costs this pair only."""
+    try:
+        return prepare(pair)
+    except Exception as error:
+        return _unreadable(pair, error)
+
+
+class Down(Exception):
+    """A worker is gone, or has to go. ``reason`` and ``detail`` as in Unreadable."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Worker:
+    """Our end of one worker. For one thread, except :meth:`hang_up`."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        self.patience(_START_SECONDS)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), *sys.path],
+                env=os.environ | _ENVIRONMENT,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+
+    def patience(self, seconds: float) -> None:
+        """How long :meth:`send` and :meth:`receive` wait from now on."""
+        self._seconds = seconds
+        self._socket.settimeout(seconds)
+
+    def send(self, message: object) -> None:
+        """Raises Down."""
+        data = pickle.dumps(message, protocol=5)
+        try:
+            _write(self._socket, data)
+        except OSError as error:
+            raise self._down(error) from error
+
+    def receive(self) -> Any:
+        """The next answer. Raises Down."""
+        try:
+            data = _read(self._socket)
+        except OSError as error:
+            raise self._down(error) from error
+        return pickle.loads(data)
+
+    def hang_up(self) -> None:
+        """Wake whoever sends or receives, with Down. For any thread."""
+        with suppress(OSError):  # it hung up itself
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def end(self) -> None:
+        """Kill the process and leave nothing of it."""
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+
+    def _down(self, error: OSError) -> Down:
+        if isinstance(error, TimeoutError):
+            return Down("worker_timed_out", f"no answer in {self._seconds:g} s")
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return Down("worker_crashed", str(error))
+        names = {-number.value: number.name for number in signal.Signals}
+        return Down("worker_crashed", names.get(code, f"exit code {code}"))
+
+
+def _serve(descriptor: str, parent: str) -> None:
+    """The life of a worker. ``parent``: the process that must be alive, or this one must not be."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _die_with(int(parent))
+    connection = socket.socket(fileno=int(descriptor))
+    inbox: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+    # A thread of its own, so that the parent never waits for us to take a pair, nor we for its death.
+    threading.Thread(target=_listen, args=(connection, inbox)).start()
+    try:
+        memory, equipment = pickle.loads(inbox.get())
+        prepares = pickle.loads(equipment)
+        _limit(memory)
+    except Exception as error:
+        _write(connection, pickle.dumps(_in_words(error)))
+        return
+    _write(connection, pickle.dumps(""))
+    while True:
+        which, pair = pickle.loads(inbox.get())
+        outcome = attempt(prepares[which], pair)
+        try:
+            answer = pickle.dumps(outcome, protocol=5)
+        except Exception as error:
+            answer = pickle.dumps(_unreadable(pair, error))
+        del pair, outcome  # not beside the next one
+        _write(connection, answer)
+
+
+def _listen(connection: socket.socket, inbox: queue.SimpleQueue[bytearray]) -> None:
+    with suppress(OSError):
+        while True:
+            inbox.put(_read(connection))
+    os._exit(0)
+
+
+def _die_with(parent: int) -> None:
+    """Be killed with the parent: a closed socket goes unnoticed while C code holds the GIL."""
+    if sys.platform == "linux":
+        import ctypes
+
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(0)
+
+
+def _limit(memory: int | None) -> None:
+    """No core dumps; at most ``memory`` more bytes of data than now.
+
+    RLIMIT_DATA counts what a process may write to. RLIMIT_AS would count every library and reservation
+    too (tens of GB with CUDA's libraries around), so no number is right for it.
+    """
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if memory is not None and sys.platform == "linux":
+        with open("/proc/self/statm") as pages:
+            held = int(pages.read().split()[5]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        most = held + memory if hard == resource.RLIM_INFINITY else min(held + memory, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _unreadable(pair: Pair, error: Exception) -> Unreadable:
+    if isinstance(error, (BadImage, BadCaption)):
+        return Unreadable(pair.key, error.reason, error.detail[:200])
+    if isinstance(error, MemoryError):
+        return Unreadable(pair.key, "out_of_memory", str(error)[:200])
+    return Unreadable(pair.key, "prepare_failed", _in_words(error))
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
+
+
+def _write(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(struct.pack("<Q", len(data)))
+    connection.sendall(data)
+
+
+def _read(connection: socket.socket) -> bytearray:
+    (size,) = struct.unpack("<Q", _exactly(connection, 8))
+    return _exactly(connection, size)
+
+
+def _exactly(connection: socket.socket, size: int) -> bytearray:
+    data = bytearray(size)
+    rest = memoryview(data)
+    while rest:
+        received = connection.recv_into(rest)
+        if not received:
+            raise ConnectionError("closed by the other side")
+        rest = rest[received:]
+    return data
