@@ -44,10 +44,9 @@ def obey(pair: Pair) -> Prepared | Unreadable:
     elif verb == "touch":
         Path(rest).touch()
         time.sleep(0.1)
-    elif verb == "exit-once":
-        if not Path(rest).exists():
-            Path(rest).touch()
-            os._exit(1)
+    elif verb == "exit-once" and not Path(rest).exists():
+        Path(rest).touch()
+        os._exit(1)
     return Prepared(pair.key)
 
 

@@ -274,7 +274,7 @@ def with_size(format: str, width: int, height: int) -> bytes:
 @pytest.mark.parametrize("size", [(8001, 8000), (10_000, 9_000), (30_000, 30_000)], ids=str)
 @pytest.mark.parametrize("format", [name for name in FORMATS if name not in {"WEBP", "AVIF"}])
 def test_bombs(format: str, size: tuple[int, int]) -> None:
-    """A size beyond the cap is refused from the header, without warnings, whatever Pillow's own limit says."""
+    """A size beyond the cap is refused from the header, without warnings, whatever Pillow's own limit is."""
     data = with_size(format, *size)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

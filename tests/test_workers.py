@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import prepares
 import pytest
 
+from tests import prepares
 from wdsfilter.errors import JudgeError, WdsfilterError
 from wdsfilter.samples import Pair, Prepared, Unreadable
 from wdsfilter.workers import Workers, default_count
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
+ROOT = Path(__file__).parent.parent
 
 
 def itself(pair: Pair | None) -> Pair | None:
@@ -279,8 +278,8 @@ def script(tmp_path: Path, body: str) -> list[str]:
     path = tmp_path / "script.py"
     path.write_text(
         "import os, signal, sys, time\n"
-        f"sys.path[:0] = [{str(HERE)!r}, {str(ROOT)!r}]\n"
-        "import prepares\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from tests import prepares\n"
         "from wdsfilter.samples import Pair\n"
         "from wdsfilter.workers import Workers\n"
         "itself = lambda pair: pair\n" + body
@@ -297,7 +296,7 @@ def test_no_orphans(tmp_path: Path, busy: str) -> None:
         "((_, result),) = workers.prepared(0, [Pair('', b'', '')], itself, lookahead=1)\n"
         "print(result.value['pid'], flush=True)\n"
         f"list(workers.prepared(1, [Pair('', b'', {busy!r})], itself, lookahead=1))\n"
-        "time.sleep(1000)\n"
+        "time.sleep(20)\n"
     )
     with subprocess.Popen(script(tmp_path, body), stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
@@ -316,20 +315,21 @@ def test_ctrl_c_is_for_the_parent(tmp_path: Path) -> None:
         "    def pids():\n"
         "        pairs = [Pair('', b'', '')] * 30\n"
         "        return {r.value['pid'] for _, r in workers.prepared(0, pairs, itself, lookahead=30)}\n"
-        "    before = pids() | pids()\n"
+        "    before = set()\n"
+        "    while len(before) < 2:\n"
+        "        before |= pids()\n"
         "    try:\n"
         "        print('ready', flush=True)\n"
-        "        time.sleep(1000)\n"
+        "        time.sleep(20)\n"
         "    except KeyboardInterrupt:\n"
         "        time.sleep(0.3)\n"
-        "        print(pids() <= before, flush=True)\n"
+        "        print(pids() <= before)\n"
     )
     with subprocess.Popen(
         script(tmp_path, body), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as parent:
         assert parent.stdout
         assert parent.stdout.readline() == "ready\n"
-        time.sleep(0.5)  # both workers are up
         os.killpg(parent.pid, signal.SIGTERM)
         os.killpg(parent.pid, signal.SIGINT)
         assert parent.stdout.readline() == "True\n"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from wdsfilter.errors import BadCaption
@@ -60,7 +61,8 @@ class PairReader:
         else:
             member = sample.first((self.caption,))
             if member is None:
-                raise BadCaption("no_caption", f"no .{self.caption} among {_few(m.extension for m in sample.members)}")
+                found = _few(m.extension for m in sample.members)
+                raise BadCaption("no_caption", f"no .{self.caption} among {found}")
             try:
                 text = bytes(member.data).decode("utf-8-sig")
             except UnicodeDecodeError as error:
@@ -79,7 +81,8 @@ class PairReader:
         if len(dotted) > 1:
             return "merged_names", f"{_few(dotted)} are one sample: a key ends at the name's first dot"
         if dotted:
-            return "no_image", f"{dotted[0]} has another extension than {_few(self.image)}: a key ends at the first dot"
+            wanted = _few(self.image)
+            return "no_image", f"{_few(dotted)} is none of {wanted}: a key ends at the name's first dot"
         return "no_image", f"none of {_few(self.image)} among {_few(m.extension for m in sample.members)}"
 
 
@@ -96,6 +99,8 @@ def _json_fields(member: Member | None) -> dict[str, Any]:
     return value
 
 
-def _few(names: Any, most: int = 8) -> str:
-    listed = [str(name) for name in names]
-    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")
+def _few(names: Iterable[str], most: int = 8) -> str:
+    """The first of ``names``, as they can be stored: a json's field may be called by a lone surrogate."""
+    listed = [name[:80] for name in islice(names, most + 1)]
+    text = ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")
+    return text.encode("utf-8", "backslashreplace").decode()

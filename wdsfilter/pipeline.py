@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from wdsfilter import fingerprint, ledger, storage
+from wdsfilter import fingerprint, ledger, scores, storage
 from wdsfilter.claims import Claims
 from wdsfilter.errors import GuardTripped, InputError, Interrupted, JudgeError, OutputError, ReadError
 from wdsfilter.failpoints import hit
@@ -122,9 +122,11 @@ def _check_first_pairs(shards: Sequence[Shard], recipe: Recipe) -> None:
     reasons: list[Unreadable] = []
     for item in islice(_first_samples(shards, recipe), CHECKED_PAIRS):
         pair = recipe.pair_reader.read(item) if isinstance(item, Sample) else item
-        if isinstance(pair, Pair):
+        if isinstance(item, Sample) and isinstance(pair, Pair):
+            scores.check_free(item, pair.fields, recipe.output)
             return
-        reasons.append(pair)
+        if isinstance(pair, Unreadable):
+            reasons.append(pair)
     if reasons:
         first = reasons[0]
         raise InputError(
@@ -312,6 +314,7 @@ def run(runner: Runner) -> Iterator[Committed | Failed]:
     try:
         with Claims(job.folder, stale_after=job.recipe.run.stale_after) as claims:
             worklist = Worklist(job.shards, job.folder, job.recipe, claims, stop.pause)
+            stop.check()
             guard.check(now=True)
             while True:
                 for result in runner.results(worklist.round()):

@@ -13,23 +13,31 @@ _CHUNK = 32
 _PATIENCE = 5.0
 
 
-def prefetched(items: Iterator[T], *, size_of: Callable[[T], int], max_bytes: int) -> Iterator[T]:
+def prefetched(
+    items: Iterator[T], *, size_of: Callable[[T], int], max_bytes: int, max_items: int = 2 * _CHUNK
+) -> Iterator[T]:
     """The same items in the same order, read ahead by at most about ``max_bytes`` of ``size_of``.
 
+    And by ``max_items``: reading far ahead would claim small shards that others could work on.
     Exceptions of ``items`` come out where they happened. ``items`` is closed when this generator is.
     """
     queue: deque[list[T]] = deque()
     changed = threading.Condition()
-    waiting_bytes = 0
+    waiting_bytes = waiting_items = 0
     closed = False
     finished: list[BaseException | None] = []
 
     def put(chunk: list[T], size: int) -> bool:
-        nonlocal waiting_bytes
+        nonlocal waiting_bytes, waiting_items
+
+        def has_room() -> bool:
+            return waiting_bytes + size <= max_bytes and waiting_items + len(chunk) <= max_items
+
         with changed:
-            changed.wait_for(lambda: closed or not queue or waiting_bytes + size <= max_bytes)
+            changed.wait_for(lambda: closed or not queue or has_room())
             queue.append(chunk)
             waiting_bytes += size
+            waiting_items += len(chunk)
             changed.notify_all()
             return not closed
 
@@ -64,6 +72,7 @@ def prefetched(items: Iterator[T], *, size_of: Callable[[T], int], max_bytes: in
                     break
                 chunk = queue.popleft()
                 waiting_bytes -= sum(map(size_of, chunk))
+                waiting_items -= len(chunk)
                 changed.notify_all()
             yield from chunk
         if finished[0] is not None:

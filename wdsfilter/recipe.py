@@ -62,7 +62,7 @@ class ShardPattern(_Section):
     """Path, URL, folder, brace pattern or glob; ``as`` goes before its shards' names, so that they do not collide."""
 
     path: str
-    prefix: str = Field("", alias="as", pattern=r"^([\w.-]+(/[\w.-]+)*)?$")
+    prefix: str = Field("", alias="as", pattern=r"^(\w[\w.-]*(/\w[\w.-]*)*)?$")
 
 
 class Tolerate(_Section):
@@ -125,7 +125,7 @@ class LedgerOptions(_Section):
 class Run(_Section):
     """How the work is done; nothing in here changes a score or a decision."""
 
-    workers: Annotated[int | None, _none_when("auto"), Field(ge=0)] = None
+    workers: Annotated[Annotated[int, Field(ge=0)] | None, _none_when("auto")] = None
     lookahead: int = Field(512, ge=1)
     in_flight: Bytes = 256 << 20
     worker_timeout: float = Field(60.0, gt=0)

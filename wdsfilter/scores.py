@@ -22,12 +22,14 @@ def check_free(sample: Sample, fields: Mapping[str, Any], output: Output) -> Non
         )
     if output.scores == "member" and sample.first((output.score_extension,)) is not None:
         raise OutputError(
-            f"sample {sample.key!r} has a member .{output.score_extension} already (was it filtered before?); "
-            "name the new one with --set output.score_extension=score2.json"
+            f"sample {sample.key!r} has a member .{output.score_extension} already (was it filtered before?);"
+            " name the new one with --set output.score_extension=score2.json"
         )
 
 
-def with_scores(sample: Sample, row: Mapping[str, Any], judge_ids: Sequence[str], output: Output) -> list[Member]:
+def with_scores(
+    sample: Sample, row: Mapping[str, Any], judge_ids: Sequence[str], output: Output
+) -> list[Member]:
     """The members of the kept sample as they are to be written."""
     members = list(sample.members)
     if output.scores == "none":

@@ -1,9 +1,8 @@
 """One worker: a process that runs prepares, and the socket between it and us. See :mod:`wdsfilter.workers`.
 
 A worker is a plain subprocess, not multiprocessing's: ``__main__`` is not imported again, and threads
-and devices are limited in its environment without touching ours. What it prints is lost. It ignores
-Ctrl-C and SIGTERM, which a terminal or a scheduler sends to the whole group: the parent decides. It
-does not outlive the parent.
+and devices are limited in its environment without touching ours. What it prints is lost. It does not
+outlive the parent.
 
 On the wire, both ways: length (8 bytes, little-endian), pickle. First what the worker is equipped
 with, answered by why it cannot start ("" when it can), then (number of the prepare, pair), answered
@@ -116,8 +115,6 @@ class Worker:
 
 def _serve(descriptor: str, parent: str) -> None:
     """The life of a worker. ``parent``: the process that must be alive, or this one must not be."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _die_with(int(parent))
     connection = socket.socket(fileno=int(descriptor))
     inbox: queue.SimpleQueue[bytearray] = queue.SimpleQueue()

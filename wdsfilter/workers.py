@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -173,6 +174,9 @@ class Workers:
 
     def _lane(self) -> None:
         """What one thread does: keep one worker going until the end."""
+        # Ctrl-C and SIGTERM are for the main thread, which must not sleep on when they come. A worker
+        # inherits this: a terminal or a scheduler signals the whole group, but the parent decides.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         held: deque[_Task] = deque()  # at the worker, in the order of its answers
         again: deque[_Task] = deque()  # were at a worker that went down
         deaths = 0

@@ -30,10 +30,7 @@ TEXTUAL_TOKENS = ("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_suffix
 
 _VOCABULARY = 512  # byte-level tokens and merges, before the added ones
 _STEPS, _PAIRS_PER_STEP = 120, 20
-_WORDS = (
-    "a an the one two 3 red blue small large old dog cat house tree car boat man woman child bird on in under near "
-    "with and of street beach table photo picture view sky morning 1920s vintage, wooden standing running smiling"
-).split()
+_WORDS = ["a", "an", "the", "one", "two", "3", "red", "blue", "small", "large", "old", "dog", "cat", "house", "tree", "car", "boat", "man", "woman", "child", "bird", "on", "in", "under", "near", "with", "and", "of", "street", "beach", "table", "photo", "picture", "view", "sky", "morning", "1920s", "vintage,", "wooden", "standing", "running", "smiling"]
 _CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{- '<|im_start|>' + message['role'] + '\\n' -}}"
@@ -102,7 +99,9 @@ def _tokenizer(rng: random.Random, score_first: bool) -> Any:
     learner.normalizer = stock.backend_tokenizer.normalizer
     learner.pre_tokenizer = stock.backend_tokenizer.pre_tokenizer
     captions = [caption for caption, _ in zip(_captions(rng), range(500))]
-    texts = [PROMPT + caption for caption in captions] + [_answer(caption, score_first) for caption in captions]
+    texts = [PROMPT + caption for caption in captions] + [
+        _answer(caption, score_first) for caption in captions
+    ]
     trainer = trainers.BpeTrainer(
         vocab_size=_VOCABULARY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
@@ -151,7 +150,9 @@ def _train(network: Any, tokenizer: Any, rng: random.Random, score_first: bool) 
     captions = _captions(rng)
     network.model.visual.requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), lr=6e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 2.0 * (1.0 - step / _STEPS)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, 2.0 * (1.0 - step / _STEPS))
+    )
     for _ in range(_STEPS):
         rows = [_row(tokenizer, next(captions), score_first) for _ in range(_PAIRS_PER_STEP)]
         batch = _batch(rows, tokenizer)

@@ -7,8 +7,9 @@
     readout.py      the grades as a tree of tokens
     positions.py    where the tokens of packed rows stand
     attention.py    attention inside each row of a pack
-    model.py        weights, packed forward pass, greedy generation
+    model.py        packed forward pass, greedy generation
+    loading.py      a checkpoint's weights -> a model on a device
     judge.py        a loaded judge: scores batches and checks itself
 
-Only the last three import torch.
+Only the last four import torch.
 """

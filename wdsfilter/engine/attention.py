@@ -47,9 +47,13 @@ def per_row_attention(
     causal = bool(module.is_causal) if is_causal is None else is_causal
     grouped = key.shape[1] != query.shape[1]
 
-    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, ahead: bool) -> None:
+    def attend(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, ahead: bool
+    ) -> None:
         outputs.append(
-            scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=ahead, scale=scaling, enable_gqa=grouped)
+            scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=ahead, scale=scaling, enable_gqa=grouped
+            )
         )
 
     outputs: list[torch.Tensor] = []
@@ -62,7 +66,9 @@ def per_row_attention(
             own = slice(at, at + length)
             k = torch.cat([key[:, :, start], key[:, :, own]], dim=2)
             v = torch.cat([value[:, :, start], value[:, :, own]], dim=2)
-            mask = torch.ones(length, span.shared + length, dtype=torch.bool, device=query.device).tril(span.shared)
+            mask = torch.ones(length, span.shared + length, dtype=torch.bool, device=query.device).tril(
+                span.shared
+            )
             attend(query[:, :, own], k, v, mask, False)
             at += length
     return torch.cat(outputs, dim=2).transpose(1, 2), None

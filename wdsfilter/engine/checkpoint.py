@@ -37,7 +37,9 @@ class Checkpoint:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise JudgeError(f"{self.folder}: no {name}; expected a checkpoint folder in hub layout") from None
+            raise JudgeError(
+                f"{self.folder}: no {name}; expected a checkpoint folder in hub layout"
+            ) from None
         except (OSError, ValueError) as error:
             raise JudgeError(f"{path}: cannot be read as JSON ({error})") from None
 
@@ -73,7 +75,9 @@ def locate(name: str, revision: str | None, patterns: Iterable[str]) -> Checkpoi
         snapshot = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # whatever its transport raises: for us it is all one, it cannot be had
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise JudgeError(f"{name} is not a folder here and cannot be had from the hub: {reason[0]}") from error
+        raise JudgeError(
+            f"{name} is not a folder here and cannot be had from the hub: {reason[0]}"
+        ) from error
     return Checkpoint(snapshot, snapshot.name)
 
 
@@ -87,7 +91,9 @@ def model_config(checkpoint: Checkpoint) -> dict[str, Any]:
     where = checkpoint.folder
     found = (config.get("architectures") or [config.get("model_type", "nothing")])[0]
     if str(found).startswith("Qwen2_5_VL"):
-        raise JudgeError(f"{where}: Qwen2.5-VL attends in windows, which is not packed here; accepted: {ARCHITECTURE}")
+        raise JudgeError(
+            f"{where}: Qwen2.5-VL attends in windows, which is not packed here; accepted: {ARCHITECTURE}"
+        )
     if found != ARCHITECTURE:
         raise JudgeError(f"{where}: its architecture is {found}; accepted: {ARCHITECTURE}")
     if "auto_map" in config:

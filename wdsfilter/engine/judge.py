@@ -45,13 +45,24 @@ class VlmJudge:
     window: int
     batch_cost: int
 
+    @property
+    def inline(self) -> bool:
+        """Decoding and resizing are worth a process of their own."""
+        return False
+
     def score(self, batch: Sequence[Ready]) -> Sequence[Numbers]:
         """Numbers of each pair, as the judge's ``fields`` name them, in the same order."""
-        return [*map(self._generated, batch, self.generate(batch))] if self.mode == "generate" else self.expect(batch)
+        return (
+            [*map(self._generated, batch, self.generate(batch))]
+            if self.mode == "generate"
+            else self.expect(batch)
+        )
 
     def expect(self, batch: Sequence[Ready]) -> list[Numbers]:
         """Numbers read after the forced start: one forward pass."""
-        return [self._expected(pair, *log_p) for pair, log_p in zip(batch, self.model.log_p(batch, self.readout))]
+        return [
+            self._expected(pair, *log_p) for pair, log_p in zip(batch, self.model.log_p(batch, self.readout))
+        ]
 
     def generate(self, batch: Sequence[Ready]) -> list[str]:
         """Whole answers, greedily."""

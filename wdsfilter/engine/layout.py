@@ -50,7 +50,8 @@ class Layout:
         """
         text, cut = self._user_ids(caption)
         ids = np.fromiter(
-            (*self.head, *([self.image_pad] * visual_tokens), self.vision_end, *text, *self.tail), dtype=np.int32
+            (*self.head, *([self.image_pad] * visual_tokens), self.vision_end, *text, *self.tail),
+            dtype=np.int32,
         )
         return ids, cut
 
@@ -69,7 +70,9 @@ class Layout:
             kept = kept[: min(max(inside[self.max_caption_tokens] - start, 0), len(kept) - 1)]
         ids: list[int] = encoding.ids
         if not self.controls.isdisjoint(ids):
-            raise RuntimeError("a tokenizer without added tokens gave one: its vocabulary names a control token")
+            raise RuntimeError(
+                "a tokenizer without added tokens gave one: its vocabulary names a control token"
+            )
         return ids, len(kept) < len(caption)
 
     def continuation(self, answer: str) -> list[int]:
@@ -89,7 +92,9 @@ def build_layout(
     plain = plain_tokenizer(tokenizer)
     added = {token["content"]: int(token["id"]) for token in tokenizer.get("added_tokens", ())}
     if missing := [name for name in _CONTROLS if name not in added]:
-        raise JudgeError(f"{processor.folder}: its tokenizer lacks {', '.join(missing)}: not of the Qwen2-VL family")
+        raise JudgeError(
+            f"{processor.folder}: its tokenizer lacks {', '.join(missing)}: not of the Qwen2-VL family"
+        )
     if added["<|image_pad|>"] != config.get("image_token_id", 151655):
         raise JudgeError(
             f"{processor.folder}: its image token is {added['<|image_pad|>']}, the model's is "
@@ -131,7 +136,10 @@ def full_tokenizer(processor: Checkpoint) -> Tokenizer:
 
 
 def end_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
-    """Ids of ``<|im_end|>`` and ``<|endoftext|>``: what ends an answer, and what pads."""
-    end = int(tokenizer.token_to_id("<|im_end|>"))
-    text_end = tokenizer.token_to_id("<|endoftext|>")
-    return end, int(end if text_end is None else text_end)
+    """Ids of ``<|im_end|>`` and ``<|endoftext|>``: what ends an answer, and what pads.
+
+    Only for tokenizers that :func:`build_layout` has accepted.
+    """
+    end, pad = (tokenizer.token_to_id(token) for token in ("<|im_end|>", "<|endoftext|>"))
+    assert end is not None
+    return end, end if pad is None else pad

@@ -5,7 +5,8 @@ threads. Sums then never depend on how a matrix was split over threads: in fp32 
 bit-identical alone, in any batch, and for any number of threads. Two things make that hold. Matrix
 products take another kernel below four rows (seen with MKL), so the few rows that need logits are
 padded. And vector widths divide everything that is computed elementwise, so no value falls into a
-scalar remainder that rounds differently: checked at loading.
+scalar remainder that rounds differently (:mod:`wdsfilter.engine.loading` sees to both the threads
+and the widths).
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -25,24 +24,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
-from transformers import GenerationConfig, Qwen2VLForConditionalGeneration
-from transformers.utils import logging as progress
 
 from wdsfilter.engine.attention import NAME, Span
-from wdsfilter.engine.checkpoint import Checkpoint
-from wdsfilter.engine.pixels import PatchPlan
 from wdsfilter.engine.positions import Row, positions
 from wdsfilter.engine.prepare import Ready
 from wdsfilter.engine.readout import Readout
-from wdsfilter.errors import JudgeError
 
 _CPU_PIECE = 2048  # tokens of one pass on a CPU: keeps activations in the cache and all threads busy
 _LEAST_ROWS = 16  # rows of the smallest matrix product
-_LANES = 16  # fp32 values that vectorised elementwise kernels take at a time
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 # On the towers only: for the whole network, a name with "flash" in it would be looked up on the hub.
-_PACKED = {"": "sdpa", "text_config": NAME, "vision_config": NAME}
+PACKED = {"": "sdpa", "text_config": NAME, "vision_config": NAME}
 
 LogP = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -146,67 +138,11 @@ class Model:
         try:
             output = self.network.generate(**inputs, max_new_tokens=max_new_tokens)
         finally:
-            self.network.set_attn_implementation(_PACKED)
+            self.network.set_attn_implementation(PACKED)
         answers = output[:, width:].tolist()
-        return [list(itertools.takewhile(lambda token: token not in (end, pad), answer)) for answer in answers]
-
-
-def load_model(
-    checkpoint: Checkpoint, plan: PatchPlan, *, image_pad: int, end_tokens: tuple[int, int], device: str,
-    dtype: str, threads: int | None,
-) -> Model:  # fmt: skip
-    """The checkpoint's weights on ``device`` in ``dtype`` (see :func:`resolve_dtype`). Raises JudgeError."""
-    place = torch.device(device)
-    with _quiet():
-        try:
-            network, report = Qwen2VLForConditionalGeneration.from_pretrained(
-                checkpoint.folder,
-                dtype=_DTYPES[resolve_dtype(dtype, device)],
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-        except Exception as error:  # torn files, wrong shapes, ...: each library has its own
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise JudgeError(f"{checkpoint.folder}: its weights cannot be loaded: {reason[0]}") from error
-    if missing := sorted(report["missing_keys"]):
-        raise JudgeError(f"{checkpoint.folder}: {len(missing)} weights are missing, {missing[0]} among them")
-    network = network.eval().requires_grad_(False).to(place)
-    network.set_attn_implementation(_PACKED)
-    # Greedy, whatever sampling the checkpoint suggests.
-    end, pad = end_tokens
-    network.generation_config = GenerationConfig(do_sample=False, eos_token_id=[end, pad], pad_token_id=pad)
-
-    cores = threads or torch.get_num_threads()
-    visual = network.model.visual
-    # A patch is one kernel of the 3-D convolution, so this is a plain product; a still image's two
-    # frames are equal, so their weights add up. Generation gets the embeddings in place of pixels.
-    kernel = visual.patch_embed.proj.weight.float()
-    visual.patch_embed = torch.nn.Identity()
-    if place.type == "cpu":
-        _check_widths(checkpoint, network.config)
-    return Model(
-        network=network,
-        device=place,
-        image_pad=image_pad,
-        end_tokens=end_tokens,
-        patch_weight=kernel.sum(dim=2).flatten(1).contiguous(),
-        mean=torch.tensor(plan.mean, device=place)[:, None],
-        std=torch.tensor(plan.std, device=place)[:, None],
-        merge=plan.merge,
-        cores=cores,
-        threads=_single_threads(cores) if place.type == "cpu" else None,
-    )
-
-
-def resolve_dtype(dtype: str, device: str) -> str:
-    """``auto`` as bf16 on a CUDA device that has it, fp16 on one that has not, fp32 elsewhere."""
-    if dtype != "auto":
-        return dtype
-    if torch.device(device).type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return [
+            list(itertools.takewhile(lambda token: token not in (end, pad), answer)) for answer in answers
+        ]
 
 
 def _pieces(batch: Sequence[Ready], cores: int) -> Iterator[Sequence[Ready]]:
@@ -222,37 +158,3 @@ def _pieces(batch: Sequence[Ready], cores: int) -> Iterator[Sequence[Ready]]:
         size += len(pair.ids)
     if start < len(batch):
         yield batch[start:]
-
-
-def _single_threads(count: int) -> ThreadPoolExecutor:
-    """A pool of threads in each of which torch computes on one thread, as it does nowhere else."""
-    here = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, thread_name_prefix="judge", initializer=torch.set_num_threads, initargs=(1,))
-    everyone = Barrier(count)  # so that each task starts a thread of its own, now
-    list(pool.map(lambda _: everyone.wait(), range(count)))
-    torch.set_num_threads(here)  # the setting is per thread, but also the default of threads to come
-    return pool
-
-
-def _check_widths(checkpoint: Checkpoint, config: Any) -> None:
-    text, vision = config.text_config, config.vision_config
-    widths = {
-        "hidden_size": text.hidden_size,
-        "intermediate_size": text.intermediate_size,
-        "vision embed_dim": vision.embed_dim,
-    }
-    for name, width in widths.items():
-        if width % _LANES:
-            raise JudgeError(f"{checkpoint.folder}: {name} is {width}; on a CPU this judge needs a multiple of {_LANES}")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars on stderr while weights load."""
-    was_on = progress.is_progress_bar_enabled()
-    progress.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            progress.enable_progress_bar()

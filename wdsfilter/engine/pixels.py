@@ -62,11 +62,15 @@ class PatchPlan:
         """
         wide, high = self.size(*image.size)
         # reducing_gap stays off: it would trade exactness for speed on large images
-        resized = image if image.size == (wide, high) else image.resize((wide, high), Image.Resampling.BICUBIC)
+        resized = (
+            image if image.size == (wide, high) else image.resize((wide, high), Image.Resampling.BICUBIC)
+        )
         rows, columns, merge, patch = high // self.patch, wide // self.patch, self.merge, self.patch
         pixels = np.asarray(resized, dtype=np.uint8)
         blocks = pixels.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
-        ordered = blocks.transpose(0, 3, 1, 4, 6, 2, 5)  # block row and column, patch row and column, channel, y, x
+        ordered = blocks.transpose(
+            0, 3, 1, 4, 6, 2, 5
+        )  # block row and column, patch row and column, channel, y, x
         return np.ascontiguousarray(ordered).reshape(rows * columns, 3 * patch * patch), (rows, columns)
 
 
@@ -81,7 +85,10 @@ def build_plan(
         "resample": (processor.get("resample", _BICUBIC), _BICUBIC),
         "patch_size": (processor.get("patch_size", 14), vision.get("patch_size", 14)),
         "merge_size": (processor.get("merge_size", 2), vision.get("spatial_merge_size", 2)),
-        "temporal_patch_size": (processor.get("temporal_patch_size", 2), vision.get("temporal_patch_size", 2)),
+        "temporal_patch_size": (
+            processor.get("temporal_patch_size", 2),
+            vision.get("temporal_patch_size", 2),
+        ),
         "do_resize": (processor.get("do_resize", True), True),
         "do_rescale": (processor.get("do_rescale", True), True),
         "do_normalize": (processor.get("do_normalize", True), True),
@@ -90,7 +97,9 @@ def build_plan(
         if found != accepted:
             raise JudgeError(f"image processor: {name} is {found!r}, this judge needs {accepted!r}")
     if not math.isclose(processor.get("rescale_factor", 1 / 255), 1 / 255):
-        raise JudgeError(f"image processor: rescale_factor is {processor['rescale_factor']}, this judge needs 1/255")
+        raise JudgeError(
+            f"image processor: rescale_factor is {processor['rescale_factor']}, this judge needs 1/255"
+        )
     return PatchPlan(
         min_pixels=min_pixels,
         max_pixels=max_pixels,

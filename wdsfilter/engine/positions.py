@@ -45,7 +45,11 @@ def positions(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
 def _row(row: Row) -> npt.NDArray[np.int64]:
     high, wide = row.grid
     image = row.before + np.stack(
-        [np.zeros(high * wide, dtype=np.int64), np.repeat(np.arange(high), wide), np.tile(np.arange(wide), high)]
+        [
+            np.zeros(high * wide, dtype=np.int64),
+            np.repeat(np.arange(high), wide),
+            np.tile(np.arange(wide), high),
+        ]
     )
     resume = row.before + max(high, wide)
     text = np.concatenate([np.arange(row.before), np.arange(resume, resume + row.after)])

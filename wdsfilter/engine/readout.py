@@ -62,7 +62,9 @@ class Readout:
         """Grades from ``log_p`` [nodes, tokens] over the whole vocabulary and ``best`` [nodes], its argmax."""
         column = {token: i for i, token in enumerate(self.tokens)}
         row = {node: i for i, node in enumerate(self.nodes)}
-        children = {node: {path[len(node)] for path in self.grades if _continues(path, node)} for node in self.nodes}
+        children = {
+            node: {path[len(node)] for path in self.grades if _continues(path, node)} for node in self.nodes
+        }
 
         def p(node: Path, token: int) -> float:
             return math.exp(float(log_p[row[node], column[token]]))
@@ -93,7 +95,9 @@ def build_readout(encode: Callable[[str], list[int]], start: str, grades: Sequen
     prefix = tuple(encode(start))
     line = "assistant\n"  # what the prompt ends with
     if (*encode(line), *prefix) != tuple(encode(line + start)):
-        raise JudgeError(f"answer {start!r} merges with the line break before it; it should begin with a letter")
+        raise JudgeError(
+            f"answer {start!r} merges with the line break before it; it should begin with a letter"
+        )
     paths: list[Path] = []
     for grade in grades:
         whole = tuple(encode(start + grade))
@@ -107,7 +111,9 @@ def build_readout(encode: Callable[[str], list[int]], start: str, grades: Sequen
         raise JudgeError(f"grades {', '.join(grades)} are not told apart by their tokens")
 
     nodes = sorted({path[:i] for path in paths for i in range(len(path))}, key=lambda node: (len(node), node))
-    tips = [node for node in nodes if not any(_continues(other, node) for other in nodes)]
+    tips = [
+        node for node in reversed(nodes) if not any(_continues(other, node) for other in nodes)
+    ]  # longest first
     slots = []
     for node in nodes:
         at = len(prefix) - 1

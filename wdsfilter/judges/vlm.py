@@ -122,7 +122,9 @@ class Options(JudgeOptions):
     @classmethod
     def _one_caption(cls, prompt: str) -> str:
         if prompt.count("{caption}") != 1:
-            raise ValueError(f"must hold {{caption}} exactly once, holds it {prompt.count('{caption}')} times")
+            raise ValueError(
+                f"must hold {{caption}} exactly once, holds it {prompt.count('{caption}')} times"
+            )
         return prompt
 
     @field_validator("pattern")
@@ -141,7 +143,9 @@ class Options(JudgeOptions):
         if self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels ({self.min_pixels}) is more than max_pixels ({self.max_pixels})")
         if self.readout == "generate" and self.rule.with_probability is not None:
-            raise ValueError("at_least.with_probability needs readout: expected; generating measures no probabilities")
+            raise ValueError(
+                "at_least.with_probability needs readout: expected; generating measures no probabilities"
+            )
         return self
 
     @property
@@ -175,9 +179,12 @@ def decide(options: Options, numbers: Numbers) -> Decision | None:
     assert rule.grade is not None
     if rule.with_probability is None:
         return _unless(grade >= rule.grade, f"grade {grade} < {rule.grade}")
-    reached = fsum(p for p, value in zip(numbers["p"], options.scale.grades().values()) if value >= rule.grade)
+    reached = fsum(
+        p for p, value in zip(numbers["p"], options.scale.grades().values()) if value >= rule.grade
+    )
     return _unless(
-        reached >= rule.with_probability, f"P(grade >= {rule.grade}) = {reached:.3f} < {rule.with_probability:g}"
+        reached >= rule.with_probability,
+        f"P(grade >= {rule.grade}) = {reached:.3f} < {rule.with_probability:g}",
     )
 
 
@@ -197,7 +204,7 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
     """The judge on ``runtime.device``. Raises JudgeError, before weights are read where that can be."""
     try:
         from wdsfilter.engine.judge import VlmJudge
-        from wdsfilter.engine.model import load_model
+        from wdsfilter.engine.loading import load_model
     except ImportError as error:
         if (error.name or "").split(".")[0] not in {"torch", "transformers", "tokenizers"}:
             raise
@@ -211,7 +218,11 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
     model, processor = _checkpoints(options)
     config = model_config(model)
     layout = build_layout(
-        processor, config, system=options.system, prompt=options.prompt, max_caption_tokens=options.max_caption_tokens
+        processor,
+        config,
+        system=options.system,
+        prompt=options.prompt,
+        max_caption_tokens=options.max_caption_tokens,
     )
     plan = build_plan(
         processor.image_processor(),
@@ -256,7 +267,9 @@ def _checkpoints(options: Options) -> Sequence[Checkpoint]:
         model = locate(options.model, options.revision, (*WEIGHTS, *PROCESSOR))
         return model, model
     name = options.processor or PUBLISHED_PROCESSOR
-    return locate(options.model, options.revision, WEIGHTS), locate(name, options.processor_revision, PROCESSOR)
+    return locate(options.model, options.revision, WEIGHTS), locate(
+        name, options.processor_revision, PROCESSOR
+    )
 
 
 def _unless(good: bool, detail: str) -> Decision | None:

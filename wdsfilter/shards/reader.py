@@ -16,7 +16,7 @@ from typing import BinaryIO
 from wdsfilter.samples import Damage, Member, Sample, Unreadable
 from wdsfilter.shards import tar
 
-_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
+_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 _META = re.compile(r"__[^/]*__($|/)")
 _RESERVED = frozenset({"__key__", "__url__", "__bad__", "__local_path__"})
 
@@ -39,7 +39,7 @@ class _Group:
     offset: int
     end: int
     size: int = 0
-    members: list[Member] = field(default_factory=list)
+    members: dict[str, Member] = field(default_factory=dict)
     reason: str = ""
     detail: str = ""
 
@@ -48,34 +48,35 @@ class _Group:
         self.size += len(entry.data) + tar.BLOCK
         if entry.flaw:
             self._reject(entry.flaw, entry.name)
+        elif _printable(entry.name) != entry.name:
+            self._reject("name_not_utf8", entry.name)
+        elif "\0" in entry.name:
+            self._reject("unsafe_name", entry.name)
         elif extension in _RESERVED:
             self._reject("reserved_name", entry.name)
-        elif any(member.extension == extension for member in self.members):
+        elif extension in self.members:
             self._reject("duplicate_member", entry.name)
         elif self.size > max_bytes:
             self._reject("too_large", f"more than {max_bytes} bytes")
         if self.reason:
             self.members.clear()  # nothing of it will be used: keep memory bounded
         else:
-            self.members.append(Member(entry.name, extension, entry.data))
+            self.members[extension] = Member(entry.name, extension, entry.data)
 
     def _reject(self, reason: str, detail: str) -> None:
         if not self.reason:
             self.reason, self.detail = reason, detail
 
     def close(self, seen: set[int]) -> Sample | Unreadable:
-        printable = self.key.encode("utf-8", "backslashreplace").decode()
-        if printable != self.key:
-            self._reject("name_not_utf8", printable)
-        elif self.key.startswith("/") or ".." in self.key.split("/"):
+        if self.key.startswith("/") or ".." in self.key.split("/"):
             self._reject("unsafe_name", self.key)
         elif hash(self.key) in seen:
             self._reject("duplicate_key", "a sample of this key came earlier in the shard")
         seen.add(hash(self.key))
         length = self.end - self.offset
         if self.reason:
-            return Unreadable(printable, self.reason, _printable(self.detail), self.offset, length)
-        return Sample(self.key, tuple(self.members), self.offset, length)
+            return Unreadable(_printable(self.key), self.reason, _printable(self.detail), self.offset, length)
+        return Sample(self.key, tuple(self.members.values()), self.offset, length)
 
 
 def read_samples(
@@ -109,4 +110,7 @@ def read_samples(
 
 
 def _printable(text: str) -> str:
+    """``text`` as it can be stored: bytes of a name that are no UTF-8 become ``\\udcXX``."""
+    if text.isascii():
+        return text
     return text.encode("utf-8", "backslashreplace").decode()

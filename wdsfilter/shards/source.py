@@ -66,7 +66,10 @@ def _matches(pattern: Pattern) -> list[Shard]:
     if path == storage.STDIN:
         return [Shard(posixpath.join(pattern.prefix, "stdin.tar"), path)]
     if path.startswith("pipe:"):
-        raise InputError(f"{path}: commands are not run from a recipe; pipe the tar in: COMMAND | wdsfilter run ... --shards -")
+        raise InputError(
+            f"{path}: commands are not run from a recipe; "
+            "pipe the tar in: COMMAND | wdsfilter run ... --shards -"
+        )
     special = _SPECIAL.search(path)
     if special is None and storage.is_folder(path):
         root = path.rstrip("/")
@@ -78,17 +81,17 @@ def _matches(pattern: Pattern) -> list[Shard]:
         found = [f for expanded in _braces(path) for f in _expand(expanded)]
         if not found or not any(storage.exists(f) for f in found):
             raise InputError(f"no shard matches {path}")
-    return [Shard(posixpath.join(pattern.prefix, _name(location, root)), location) for location in found]
+    return [Shard(_name(location, root, pattern.prefix), location) for location in found]
 
 
 def _braces(path: str) -> Iterable[str]:
     if "{" not in path:
         return [path]
-    from braceexpand import UnbalancedBracesError, braceexpand
+    from braceexpand import braceexpand
 
     try:
         return list(braceexpand(path))
-    except UnbalancedBracesError as error:
+    except ValueError as error:  # unbalanced braces
         raise InputError(f"{path}: {error}") from error
 
 
@@ -96,9 +99,10 @@ def _expand(path: str) -> list[str]:
     return storage.glob(path) if _GLOB.search(path) else [path]
 
 
-def _name(location: str, root: str) -> str:
-    name = location[len(root) :].lstrip("/") if root and location.startswith(root) else location
-    name = posixpath.normpath(name)
+def _name(location: str, root: str, prefix: str) -> str:
+    path, root = _path(location), _path(root)
+    name = path[len(root) :].lstrip("/") if root and path.startswith(root) else path
+    name = posixpath.join(prefix, posixpath.normpath(name))
     for suffix in reversed(_SUFFIXES):
         if name.endswith(suffix):
             name = name[: -len(suffix)]
@@ -108,3 +112,9 @@ def _name(location: str, root: str) -> str:
     if name.startswith("/") or first in ("..", "wdsfilter"):
         raise InputError(f"{location}: cannot name an output shard {name!r}; give the pattern a prefix (as:)")
     return name
+
+
+def _path(location: str) -> str:
+    """What follows the protocol, of which stores have several spellings (az, abfs); a local path itself."""
+    _, separator, path = location.partition("://")
+    return path.lstrip("/") if separator else location

@@ -33,6 +33,8 @@ _REGULAR = frozenset({b"0", b"\0", b"7"})
 _WITHOUT_DATA = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
 _LONG_NAME, _LONG_LINK, _SPARSE = b"L", b"K", b"S"
 _EXTENDED, _SOLARIS_EXTENDED, _GLOBAL = b"x", b"X", b"g"
+_PREFIX_OF_SPARSE = "GNU.sparse."
+_SPARSE_NAME = "GNU.sparse.name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Entry:
     flaw: str = ""
 
 
-class _Damaged(Exception):
+class _DamageError(Exception):
     """Internal: the stream cannot be followed any further."""
 
     def __init__(self, reason: str, detail: str, offset: int) -> None:
@@ -71,7 +73,8 @@ class _Stream:
             data = self._raw.read(size)
         except (EOFError, OSError, zlib.error, LZMAError) as error:
             # Transport errors arrive as ReadError; what is left comes from a decompressor.
-            raise _Damaged("bad_compression", f"{type(error).__name__}: {error}", self.position) from error
+            detail = f"{type(error).__name__}: {error}"
+            raise _DamageError("bad_compression", detail, self.position) from error
         self.position += len(data)
         return memoryview(data)
 
@@ -79,7 +82,7 @@ class _Stream:
         while size > 0:
             got = len(self.take(min(size, _CHUNK)))
             if not got:
-                raise _Damaged("cut_in_member", f"{size} bytes of a member are missing", self.position)
+                raise _DamageError("cut_in_member", f"{size} bytes of a member are missing", self.position)
             size -= got
 
 
@@ -92,7 +95,7 @@ def members(raw: BinaryIO, *, max_member: int) -> Iterator[Entry | Damage]:
     stream = _Stream(raw)
     try:
         yield from _entries(stream, max_member)
-    except _Damaged as error:
+    except _DamageError as error:
         yield error.damage
 
 
@@ -100,17 +103,19 @@ def _entries(stream: _Stream, max_member: int) -> Iterator[Entry]:
     defaults: dict[str, str] = {}
     block = stream.take(BLOCK)
     while True:
-        start = stream.position - len(block)
+        start = start_of(block, stream)
         overrides: dict[str, str] = {}
+        expects_member = False
         for _ in range(MAX_HEADER_CHAIN):
             header = _header(block, stream)
             if header is None:
-                if overrides:
-                    raise _Damaged("cut_in_header", "an extended header without its member", start)
+                if expects_member:
+                    raise _DamageError("cut_in_header", "an extended header without its member", start)
                 return
             if header.kind not in (_LONG_NAME, _LONG_LINK, _EXTENDED, _SOLARIS_EXTENDED, _GLOBAL):
                 break
             payload, block = _extended_payload(header, stream)
+            expects_member |= header.kind != _GLOBAL
             if header.kind == _GLOBAL:
                 defaults.update(_pax_records(payload, start))
             elif header.kind == _LONG_NAME:
@@ -119,12 +124,12 @@ def _entries(stream: _Stream, max_member: int) -> Iterator[Entry]:
                 # Where headers repeat, the first one wins, as in tarfile.
                 overrides = {**_pax_records(payload, start), **overrides}
         else:
-            raise _Damaged("bad_header", f"more than {MAX_HEADER_CHAIN} extended headers in a row", start)
+            raise _DamageError("bad_header", f"more than {MAX_HEADER_CHAIN} extended headers in a row", start)
 
         merged = {**defaults, **overrides}
-        name = merged.get("path", header.name)
+        name = overrides.get(_SPARSE_NAME) or merged.get("path", header.name)
         size = _size_override(merged, header, start)
-        sparse = header.kind == _SPARSE or any(k.startswith("GNU.sparse.") for k in overrides)
+        sparse = header.kind == _SPARSE or _PREFIX_OF_SPARSE in overrides
         if header.kind == _SPARSE:
             _skip_sparse_map(block, stream)
         if header.kind in _WITHOUT_DATA or (header.kind == b"\0" and name.endswith("/")):
@@ -139,7 +144,7 @@ def _entries(stream: _Stream, max_member: int) -> Iterator[Entry]:
             if len(got) < padded:
                 missing = max(size - len(got), 0)
                 detail = f"{name}: {missing} bytes missing" if missing else f"{name}: padding missing"
-                raise _Damaged("cut_in_member", detail, stream.position)
+                raise _DamageError("cut_in_member", detail, stream.position)
             block = got[padded:]
             yield Entry(name, got[:size], start, start_of(block, stream))
         else:
@@ -163,14 +168,14 @@ class _Header:
 
 
 def _header(block: memoryview, stream: _Stream) -> _Header | None:
-    """The header in ``block``; None at the archive's proper end. Raises _Damaged."""
-    at = stream.position - len(block)
+    """The header in ``block``; None at the archive's proper end. Raises _DamageError."""
+    at = start_of(block, stream)
     if len(block) < BLOCK:
         if at == 0 and not block:
-            raise _Damaged("empty_file", "zero bytes, not even an empty archive", at)
+            raise _DamageError("empty_file", "zero bytes, not even an empty archive", at)
         if block:
-            raise _Damaged("cut_in_header", f"{len(block)} of {BLOCK} header bytes", at)
-        raise _Damaged("no_end_of_archive", "the stream ends without end-of-archive blocks", at)
+            raise _DamageError("cut_in_header", f"{len(block)} of {BLOCK} header bytes", at)
+        raise _DamageError("no_end_of_archive", "the stream ends without end-of-archive blocks", at)
     raw = bytes(block)
     if raw == ZERO_BLOCK:
         _finish(stream, at)
@@ -180,10 +185,10 @@ def _header(block: memoryview, stream: _Stream) -> _Header | None:
     total = sum(raw) - sum(raw[148:156]) + 8 * 0x20
     if stored != total and stored != total - 256 * sum(b > 127 for b in raw[:148] + raw[156:]):
         what = "not a tar archive" if at == 0 else "wrong header checksum"
-        raise _Damaged("bad_header", what, at)
+        raise _DamageError("bad_header", what, at)
     size = _number(raw[124:136])
     if size is None or size < 0:
-        raise _Damaged("bad_header", f"impossible member size {raw[124:136]!r}", at)
+        raise _DamageError("bad_header", f"impossible member size {raw[124:136]!r}", at)
     name = _text(raw[:100])
     if raw[257:263] == b"ustar\0" and raw[345]:
         name = f"{_text(raw[345:500])}/{name}"
@@ -194,22 +199,23 @@ def _finish(stream: _Stream, at: int) -> None:
     """After the first zero block: one more, then padding and nothing else."""
     second = stream.take(BLOCK)
     if len(second) < BLOCK:
-        raise _Damaged("no_end_of_archive", "only one end-of-archive block", at)
+        raise _DamageError("no_end_of_archive", "only one end-of-archive block", at)
     padding = 0
     while chunk := second or stream.take(_CHUNK):
         second = memoryview(b"")
         if bytes(chunk).strip(b"\0"):
-            raise _Damaged("data_after_end", "data after the end-of-archive blocks", at)
+            raise _DamageError("data_after_end", "data after the end-of-archive blocks", at)
         padding += len(chunk)
         if padding > MAX_PADDING:
-            raise _Damaged("zeros_after_end", f"more than {MAX_PADDING} zero bytes after the end", at)
+            raise _DamageError("zeros_after_end", f"more than {MAX_PADDING} zero bytes after the end", at)
 
 
 def _number(field: bytes) -> int | None:
     """A header's number: octal text, or base 256 when the first bit is set; None if it is neither."""
+    if field[0] == 0xFF:
+        return int.from_bytes(field, "big", signed=True)
     if field[0] & 0x80:
-        value = int.from_bytes(field, "big", signed=False) & ((1 << (8 * len(field) - 1)) - 1)
-        return value - (1 << (8 * len(field) - 8)) if field[0] == 0xFF else value
+        return int.from_bytes(field, "big") - (1 << (8 * len(field) - 1))
     text = field.split(b"\0", 1)[0].strip()
     if text.strip(b"01234567"):
         return None
@@ -223,26 +229,36 @@ def _text(field: bytes | memoryview) -> str:
 def _extended_payload(header: _Header, stream: _Stream) -> tuple[memoryview, memoryview]:
     if header.size > MAX_EXTENDED_HEADER:
         detail = f"an extended header of {header.size} bytes"
-        raise _Damaged("bad_header", detail, stream.position - BLOCK)
+        raise _DamageError("bad_header", detail, stream.position - BLOCK)
     padded = -(-header.size // BLOCK) * BLOCK
     got = stream.take(padded + BLOCK)
     if len(got) < padded:
-        raise _Damaged("cut_in_header", "inside an extended header", stream.position)
+        raise _DamageError("cut_in_header", "inside an extended header", stream.position)
     return got[: header.size], got[padded:]
 
 
 def _pax_records(payload: memoryview, at: int) -> dict[str, str]:
-    """Records ``"%d %s=%s\\n"`` of a pax header. Raises _Damaged where they do not add up."""
+    """What matters here of the records ``"%d %s=%s\\n"`` of a pax header: names and sizes.
+
+    A sparse file's map is there or not; its records are not kept. Raises _DamageError where the records
+    do not add up.
+    """
     records: dict[str, str] = {}
-    rest = bytes(payload)
-    while rest.strip(b"\0"):
-        digits, blank, _ = rest.partition(b" ")
-        length = int(digits) if blank and digits.isdigit() and len(digits) < 8 else 0
-        record, rest = rest[len(digits) + 1 : length], rest[length:]
-        keyword, equals, value = record.partition(b"=")
-        if not equals or not value.endswith(b"\n"):
-            raise _Damaged("bad_header", "malformed pax records", at)
-        records[keyword.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "surrogateescape")
+    text = bytes(payload).rstrip(b"\0")
+    position = 0
+    while position < len(text):
+        blank = text.find(b" ", position, position + 8)
+        digits = text[position:blank] if blank > 0 else b""
+        end = position + int(digits) if digits.isdigit() else 0
+        keyword, equals, value = text[blank + 1 : end].partition(b"=")
+        if not equals or not value.endswith(b"\n") or end > len(text):
+            raise _DamageError("bad_header", "malformed pax records", at)
+        name = keyword.decode("utf-8", "replace")
+        if name in ("path", "size", _SPARSE_NAME):
+            records[name] = value[:-1].decode("utf-8", "surrogateescape")
+        if name.startswith(_PREFIX_OF_SPARSE):
+            records[_PREFIX_OF_SPARSE] = ""
+        position = end
     return records
 
 
@@ -251,7 +267,7 @@ def _size_override(records: Mapping[str, str], header: _Header, at: int) -> int:
     if text is None or header.kind in _WITHOUT_DATA:
         return header.size
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise _Damaged("bad_header", f"impossible member size {text[:40]!r}", at)
+        raise _DamageError("bad_header", f"impossible member size {text[:40]!r}", at)
     return int(text)
 
 
@@ -261,7 +277,7 @@ def _skip_sparse_map(block: memoryview, stream: _Stream) -> None:
     while extended:
         more = stream.take(BLOCK)
         if len(more) < BLOCK:
-            raise _Damaged("cut_in_header", "inside a sparse map", stream.position)
+            raise _DamageError("cut_in_header", "inside a sparse map", stream.position)
         extended = more[504]
 
 

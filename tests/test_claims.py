@@ -1,0 +1,107 @@
+"""Claims save work; correctness never rests on them (promise 5)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from wdsfilter import claims
+from wdsfilter.claims import Claims
+from wdsfilter.output import OutputFolder
+
+
+def two(tmp_path: Path, stale_after: float = 0.6) -> tuple[Claims, Claims]:
+    """Two owners' claims on one folder."""
+    return tuple(Claims(OutputFolder(tmp_path), stale_after=stale_after) for _ in range(2))  # type: ignore[return-value]
+
+
+def test_a_shard_has_one_owner(tmp_path: Path) -> None:
+    """What one holds another cannot take, until it is released."""
+    first, second = two(tmp_path)
+    with first, second:
+        assert first.take("a/s.tar")
+        assert not second.take("a/s.tar")
+        first.release("a/s.tar")
+        assert second.take("a/s.tar")
+
+
+def test_one_of_many_takes(tmp_path: Path) -> None:
+    """Of eight that reach for a shard at once exactly one gets it."""
+    owners = [Claims(OutputFolder(tmp_path)) for _ in range(8)]
+    gate = threading.Barrier(8)
+    got: list[bool] = []
+
+    def reach(owner: Claims) -> None:
+        gate.wait()
+        got.append(owner.take("s.tar"))
+
+    threads = [threading.Thread(target=reach, args=(owner,)) for owner in owners]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == [False] * 7 + [True]
+
+
+def test_a_beating_claim_is_never_stale(tmp_path: Path) -> None:
+    """As long as its owner beats, a claim holds, however long the work takes."""
+    first, second = two(tmp_path)
+    with first, second:
+        assert first.take("s.tar")
+        deadline = time.monotonic() + 3 * first.stale_after
+        while time.monotonic() < deadline:
+            assert not second.take("s.tar")
+            time.sleep(0.05)
+
+
+def test_a_claim_without_a_beat_is_taken_over(tmp_path: Path) -> None:
+    """A claim whose counter stands still for `stale_after` seconds of the observer's clock is free."""
+    owner, observer = two(tmp_path)
+    assert owner.take("s.tar")  # never entered: it does not beat
+    with observer:
+        assert not observer.take("s.tar")
+        assert not observer.is_free("s.tar")
+        time.sleep(1.1 * observer.stale_after)
+        assert observer.is_free("s.tar")
+        assert observer.take("s.tar")
+        owner.release("s.tar")
+        assert json.loads((tmp_path / "wdsfilter/claims/s.tar.json").read_text()), "who lost removes nothing"
+
+
+def test_a_dead_process_of_this_host_loses_at_once(tmp_path: Path) -> None:
+    """The claim of a process that is gone from this host is taken without waiting."""
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from wdsfilter.claims import Claims; from wdsfilter.output import OutputFolder\n"
+        "assert Claims(OutputFolder(Path(sys.argv[1]))).take('s.tar')\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    with Claims(OutputFolder(tmp_path), stale_after=3600) as observer:
+        assert observer.take("s.tar")
+
+
+def test_another_hosts_process_numbers_mean_nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim of another host is not judged by this host's process table."""
+    owner, observer = two(tmp_path, stale_after=3600)
+    monkeypatch.setattr(claims, "host_identity", lambda: "elsewhere")
+    monkeypatch.setattr(claims.os, "getpid", lambda: 2**22 - 1)
+    assert owner.take("s.tar")
+    monkeypatch.undo()
+    assert not observer.take("s.tar")
+
+
+def test_a_garbled_claim_grows_stale(tmp_path: Path) -> None:
+    """A claim file that cannot be read blocks its shard for `stale_after` seconds and no longer."""
+    path = tmp_path / "wdsfilter/claims/s.tar.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\0")
+    observer = Claims(OutputFolder(tmp_path), stale_after=0.3)
+    assert not observer.take("s.tar")
+    time.sleep(0.4)
+    assert observer.take("s.tar")

@@ -1,0 +1,351 @@
+"""The command line: exit codes, and one line for a user's mistake."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runs import ROOT, command, environment, finished, make_shards, members, start, tree, write_recipe, write_shard
+from wdsfilter.cli import main
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> str:
+    return make_shards(tmp_path / "in", 3)
+
+
+def test_run_writes_shards_ledgers_and_indexes(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run leaves one shard and one ledger per input shard that keeps something, and says what it kept."""
+    out = tmp_path / "out"
+    assert main(["run", str(recipe), "--shards", shards, "-o", str(out)]) == 0
+    assert set(tree(out)) == {
+        *("s-0000.tar", "s-0002.tar"),
+        *("shards.txt", "sizes.json", "_info.json", "index.json"),
+        *(f"wdsfilter/ledger/s-000{i}.parquet" for i in range(3)),
+        *("wdsfilter/run.json", "wdsfilter/readout.json", "wdsfilter/summary.json"),
+    }
+    assert (out / "shards.txt").read_text() == "s-0000.tar\ns-0002.tar\n"
+    assert "36" in capsys.readouterr().out
+
+
+def test_members_of_kept_samples_leave_byte_identical(recipe: Path, shards: str, tmp_path: Path) -> None:
+    """Every member of a kept sample is in the output as it was; only KEY.score.json is new."""
+    out = tmp_path / "out"
+    assert main(["run", str(recipe), "--shards", shards, "-o", str(out)]) == 0
+    before, after = members(tmp_path / "in/s-0000.tar"), members(out / "s-0000.tar")
+    new = {name for name in after if name not in before}
+    assert new == {name for name in after if name.endswith(".score.json")}
+    assert len(after) == 5 * len(new), "four members of each kept sample, and its scores"
+    assert all(after[name] == before[name] for name in after if name not in new)
+
+
+def test_run_again_does_nothing(recipe: Path, shards: str, tmp_path: Path) -> None:
+    """A finished run that is started again exits 0 and touches nothing."""
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.*") if "events" not in p.parts}
+    assert main(arguments) == 0
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_limited_run_goes_on_with_all_shards(recipe: Path, shards: str, tmp_path: Path) -> None:
+    """--limit-shards is the beginning of the whole run, and the whole run goes on from it."""
+    arguments = ["run", str(recipe), "--shards", shards]
+    assert main([*arguments, "-o", str(tmp_path / "a"), "--limit-shards", "1"]) == 0
+    assert len(list((tmp_path / "a/wdsfilter/ledger").iterdir())) == 1
+    assert main([*arguments, "-o", str(tmp_path / "a")]) == 0
+    assert main([*arguments, "-o", str(tmp_path / "b")]) == 0
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_scores_as_a_field_of_the_json(recipe: Path, shards: str, tmp_path: Path) -> None:
+    """With `scores: json` nothing is added but one field, at the end of the sample's own .json."""
+    out = tmp_path / "out"
+    assert main(["run", str(recipe), "--shards", shards, "-o", str(out), "--set", "output.scores=json"]) == 0
+    before, after = members(tmp_path / "in/s-0000.tar"), members(out / "s-0000.tar")
+    assert set(after) <= set(before)
+    for name, data in after.items():
+        if name.endswith(".json"):
+            assert data.startswith(before[name][:-1])
+            assert json.loads(data)["wdsfilter"]["scripted"]["grade"] >= 5
+        else:
+            assert data == before[name]
+    assert main(["verify", str(out), "--shards", shards]) == 0
+
+
+def test_ledgers_only(recipe: Path, shards: str, tmp_path: Path) -> None:
+    """With `shards: false` every sample has its row, and no tar is written."""
+    out = tmp_path / "out"
+    assert main(["run", str(recipe), "--shards", shards, "-o", str(out), "--set", "output.shards=false"]) == 0
+    assert not list(out.rglob("*.tar"))
+    assert json.loads((out / "wdsfilter/summary.json").read_text())["counts"]["samples"] == 36
+    assert main(["verify", str(out)]) == 0
+
+
+def test_standard_input(recipe: Path, shards: str, tmp_path: Path) -> None:
+    """A tar on standard input is judged like any other, once."""
+    out = tmp_path / "out"
+    with (tmp_path / "in/s-0000.tar").open("rb") as tar:
+        done = subprocess.run(
+            command("run", recipe, "--shards", "-", "-o", out),
+            stdin=tar,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "cannot be resumed" in done.stderr
+    assert main(["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "file")]) == 0
+    assert (out / "stdin.tar").read_bytes() == (tmp_path / "file/s-0000.tar").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["cc12mm"], "did you mean cc12m?", id="unknown-recipe"),
+        pytest.param(["RECIPE", "--shards", "nothing-*.tar"], "no shard matches nothing-*.tar", id="no-shard"),
+        pytest.param(["RECIPE"], "no shards given", id="no-shards-given"),
+        pytest.param(["RECIPE", "--set", "judges.scripted.sed=1"], "did you mean seed?", id="unknown-key"),
+        pytest.param(["RECIPE", "--set", "judges.vlm.model=x"], "no judge 'vlm', only", id="unknown-judge"),
+        pytest.param(["RECIPE", "--set", "x"], "expected PATH=VALUE", id="no-value"),
+        pytest.param(["RECIPE", "--shards", "SHARDS", "--set", "input.caption=caption"], "no .caption among", id="no-caption"),
+        pytest.param(["RECIPE", "--shards", "SHARDS", "--set", "input.image=[tiff]"], "none of tiff among", id="no-image"),
+        pytest.param(["RECIPE", "--shards", "pipe:cat x"], "commands are not run", id="pipe"),
+        pytest.param(["RECIPE", "--shards", "s3://b/x.tar"], "pip install 'wdsfilter[s3]'", id="missing-extra"),
+    ],
+)
+def test_a_users_mistake_is_one_line(
+    arguments: list[str],
+    said: str,
+    recipe: Path,
+    shards: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A mistake exits 1, says what was found and what is accepted, and shows no traceback."""
+    known = {"RECIPE": str(recipe), "SHARDS": shards}
+    code = main(["run", *[known.get(a, a) for a in arguments], "-o", str(tmp_path / "out")])
+    captured = capsys.readouterr()
+    assert code == 1
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+    assert not (tmp_path / "out/wdsfilter/run.json").exists()
+
+
+def test_no_output_folder_is_a_mistake(recipe: Path, shards: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run without an output folder says how to name one."""
+    assert main(["run", str(recipe), "--shards", shards]) == 1
+    assert "--output FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        pytest.param("judges.scripted.seed=8", "scoring.judges.scripted.options.seed: 7 there, 8 now", id="scoring"),
+        pytest.param("judges.scripted.at_least=6", "wdsfilter select", id="decision"),
+        pytest.param("output.scores=none", 'output.scores: "member" there, "none" now', id="output"),
+    ],
+)
+def test_another_runs_folder_is_refused(
+    override: str, said: str, recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of a run that scores, decides or writes otherwise is refused, with the difference."""
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    before = tree(tmp_path / "out")
+    assert main([*arguments, "--set", override]) == 1
+    assert said in capsys.readouterr().err
+    assert tree(tmp_path / "out") == before
+
+
+def test_more_shards_are_no_conflict(recipe: Path, tmp_path: Path) -> None:
+    """A run goes on when shards were added to its input."""
+    arguments = ["run", str(recipe), "-o", str(tmp_path / "out"), "--shards"]
+    assert main([*arguments, make_shards(tmp_path / "in", 2)]) == 0
+    assert main([*arguments, make_shards(tmp_path / "in", 4)]) == 0
+    assert len(list((tmp_path / "out/wdsfilter/ledger").iterdir())) == 4
+
+
+def test_a_changed_input_shard_is_refused(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shard that is not the one its ledger was made of stops the run before any work."""
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    write_shard(tmp_path / "in/s-0002.tar", [f"k{i}" for i in range(99)])
+    assert main(arguments) == 1
+    assert "s-0002.tar has" in capsys.readouterr().err
+
+
+def test_filtering_filtered_shards_names_the_way_out(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A score member that is there already is refused, and the named option works."""
+    assert main(["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]) == 0
+    again = ["run", str(recipe), "--shards", str(tmp_path / "out/s-*.tar"), "-o", str(tmp_path / "again")]
+    assert main(again) == 1
+    assert "--set output.score_extension=score2.json" in capsys.readouterr().err
+    assert main([*again, "--set", "output.score_extension=score2.json"]) == 0
+
+
+def test_a_damaged_shard_gives_its_samples_and_exit_code_3(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cut shard's complete samples are judged, the run goes on, and summary, status and exit code tell."""
+    cut = tmp_path / "in/s-0002.tar"
+    cut.write_bytes(cut.read_bytes()[:20000])
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    assert main(arguments) == 3
+    captured = capsys.readouterr()
+    assert "s-0002.tar: damaged" in captured.err
+    assert "incomplete" in captured.out
+    assert main(["status", str(tmp_path / "out")]) == 3
+    assert main(["verify", str(tmp_path / "out"), "--shards", shards]) == 0
+    tolerant = ["--set", "input.tolerate.damaged_shards=1", "--set", "input.tolerate.unreadable=50%"]
+    assert main([*arguments, *tolerant]) == 0
+
+
+def test_a_vanished_shard_commits_nothing_and_is_tried_again(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shard that cannot be read has no ledger, gives exit code 3, and the next run takes it up."""
+    shard = tmp_path / "in/s-0001.tar"
+    content = shard.read_bytes()
+    shard.unlink()
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    assert main([*arguments, "--set", "run.read_attempts=1"]) == 3
+    assert "not read" in capsys.readouterr().err
+    assert not (tmp_path / "out/wdsfilter/ledger/s-0001.parquet").exists()
+    assert main(["status", str(tmp_path / "out")]) == 3
+    assert "s-0001.tar" in capsys.readouterr().out
+    shard.write_bytes(content)
+    assert main(arguments) == 0
+    assert main(["status", str(tmp_path / "out")]) == 0
+
+
+def test_the_guard_stops_a_run_that_keeps_nothing(
+    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A share outside the guard's bounds stops the run with exit code 4, and it can go on without the guard."""
+    recipe = write_recipe(tmp_path, "judges: [scripted: {grade: 1}]\nguard: {after: 10, kept: [1%, 95%]}\n")
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    assert main(arguments) == 4
+    assert "0.00% of" in capsys.readouterr().err
+    assert main(["status", str(tmp_path / "out")]) == 4
+    assert main([*arguments, "--set", "guard=off"]) == 0
+    assert main(["status", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_ends_the_run_in_a_resumable_state(number: int, recipe: Path, tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM end after the batch in hand with exit code 75, say how to go on, and it goes on."""
+    shards = make_shards(tmp_path / "in", 6, 20)
+    slow = ["--set", "judges.scripted.seconds_per_pair=0.02"]
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out"), *slow]
+    process = start(*arguments)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "out").glob("wdsfilter/ledger/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    code, _, err = finished(process)
+    assert code == 75, err
+    assert "Run the same command again" in err
+    assert main(["status", str(tmp_path / "out")]) == 75
+    assert list((tmp_path / "out/wdsfilter/tmp").iterdir()) == []
+    assert main(arguments) == 0
+    assert main(["verify", str(tmp_path / "out"), "--shards", shards]) == 0
+
+
+def test_a_full_disk_is_one_line(recipe: Path, tmp_path: Path) -> None:
+    """No space left is a user's error that names the folder, and what is committed stays whole."""
+    shards = make_shards(tmp_path / "in", 4, 50)
+    script = (
+        "import os, sys, errno\n"
+        "from wdsfilter import cli\n"
+        "from wdsfilter.shards import writer\n"
+        "count = 0\n"
+        "def full(descriptor, buffers):\n"
+        "    global count\n"
+        "    count += 1\n"
+        "    if count > 2: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "    return real(descriptor, buffers)\n"
+        "real, writer.os.writev = os.writev, full\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=environment(), capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "out/wdsfilter/tmp").iterdir()) == []
+    assert main(arguments) == 0
+    assert main(["verify", str(tmp_path / "out"), "--shards", shards]) == 0
+
+
+def test_status_as_json(recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """status --json prints counts and state for machines."""
+    assert main(["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert main(["status", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["done"], found["total"], found["counts"]["samples"]) == ("done", 3, 3, 36)
+
+
+@pytest.mark.parametrize("name", ["status", "verify"])
+def test_a_folder_that_is_no_runs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """status and verify of some other folder say so."""
+    assert main([name, str(tmp_path)]) == 1
+    assert "not the output folder of a run" in capsys.readouterr().err
+
+
+def test_recipes_are_listed_shown_and_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """recipes list names every recipe with its purpose, show prints it, check validates it."""
+    assert main(["recipes", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "cc12m" in listed
+    assert "11 M web pairs" in listed
+    assert main(["recipes", "show", "cc12m"]) == 0
+    assert "judges:" in capsys.readouterr().out
+    assert main(["recipes", "check", "cc12m", "--set", "judges.vlm.at_least=8"]) == 0
+    assert main(["recipes", "check", "cc12m", "--set", "judges.vlm.at_least=eleven"]) == 1
+
+
+def test_usage_errors_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """A flag that does not exist is a usage error."""
+    assert main(["run", "--no-such-flag"]) == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+def test_help_and_import_load_no_torch() -> None:
+    """`import wdsfilter` and `--help` load neither torch nor transformers (promise 10)."""
+    script = (
+        "import sys, wdsfilter, wdsfilter.cli\n"
+        "for a in (['--help'], ['run', '--help'], ['recipes', 'list'], ['recipes', 'check', 'cc12m']):\n"
+        "    assert wdsfilter.cli.main(a) == 0\n"
+        "assert not {'torch', 'transformers', 'accelerate'} & set(sys.modules), 'loaded'\n"
+    )
+    subprocess.run([sys.executable, "-c", script], env=environment(), check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+
+
+def test_output_survives_a_closed_pipe(recipe: Path, shards: str, tmp_path: Path) -> None:
+    """`wdsfilter recipes show ... | head -1` ends without a traceback."""
+    with start("recipes", "show", "cc12m") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()

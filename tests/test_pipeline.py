@@ -1,0 +1,190 @@
+"""The job without any launcher: every sample once, whatever fails."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs import make_shards, members, write_shard
+from wdsfilter import ledger
+from wdsfilter.errors import JudgeError, OutputError, ReadError
+from wdsfilter.judges import Judge
+from wdsfilter.output import OutputFolder
+from wdsfilter.pipeline import guard_trouble, plan, process_shard
+from wdsfilter.recipe import Guard, Recipe, parse
+from wdsfilter.samples import Numbers, Pair, Prepared, Unreadable
+from wdsfilter.shards.source import Shard
+from wdsfilter.stages import batches
+
+
+@dataclass
+class FakeJudge:
+    """Grades by the caption's number; ``bad`` keys fail in ``prepare``, in ``score``, or give NaN."""
+
+    bad: Mapping[str, str] = field(default_factory=dict)
+    window: int = 5
+    batch_cost: int = 3
+    inline: bool = True
+    batches: list[list[str]] = field(default_factory=list)
+
+    def prepare(self, pair: Pair) -> Prepared | Unreadable:
+        if self.bad.get(pair.key) == "prepare":
+            return Unreadable(pair.key, "image_broken", "as ordered")
+        return Prepared(pair, phash="0" * 16)
+
+    def score(self, batch: Sequence[Any]) -> Sequence[Numbers]:
+        self.batches.append([pair.key for pair in batch])
+        if any(self.bad.get(pair.key) in ("score", "all") for pair in batch):
+            raise MemoryError("as ordered")
+        return [
+            {"grade": 1 + int(p.key[-5:]) % 10, "score": float("nan") if self.bad.get(p.key) == "nan" else 0.5}
+            for p in batch
+        ]
+
+    def check(self, first: Sequence[Any]) -> Mapping[str, Any]:
+        return {}
+
+
+RECIPE = parse({"judges": [{"scripted": {"at_least": 6}}], "guard": "off"})
+
+
+def judge_shard(tmp_path: Path, judge: Judge, recipe: Recipe = RECIPE, keys: Sequence[str] = ()) -> list[ledger.Row]:
+    """Rows of a shard of 20 (or of ``keys``) that ``judge`` judged."""
+    names = list(keys) or [f"{i:05d}" for i in range(20)]
+    shard = Shard("s.tar", str(write_shard(tmp_path / "s.tar", names)))
+    process_shard(shard, tmp_path / "out", recipe, [judge])
+    return list(ledger.read_rows(OutputFolder(tmp_path / "out").ledger("s.tar")))
+
+
+def test_every_sample_has_one_row_in_input_order(tmp_path: Path) -> None:
+    """read = kept + dropped + unreadable, rows in input order, and the shard holds exactly the kept ones."""
+    rows = judge_shard(tmp_path, FakeJudge(bad={"00003": "prepare"}))
+    assert [row["key"] for row in rows] == [f"{i:05d}" for i in range(20)]
+    statuses = {row["key"]: row["status"] for row in rows}
+    assert Counter(statuses.values()) == {"kept": 10, "dropped": 9, "unreadable": 1}
+    kept = {name.split(".")[0] for name in members(tmp_path / "out/s.tar")}
+    assert kept == {key for key, status in statuses.items() if status == "kept"}
+    header = ledger.read_header(OutputFolder(tmp_path / "out").ledger("s.tar"))
+    assert header.counts == ledger.Counts(20, 10, 9, 1, 0, {"image_broken": 1, "scripted.at_least": 9})
+
+
+def test_rows_say_where_the_sample_lay(tmp_path: Path) -> None:
+    """Offset and length of a row cut the sample out of its shard, members and all."""
+    rows = judge_shard(tmp_path, FakeJudge())
+    data = (tmp_path / "s.tar").read_bytes()
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(data[rows[4]["offset"] : rows[4]["offset"] + rows[4]["length"]] + bytes(1024))
+    assert members(cut) == {n: d for n, d in members(tmp_path / "s.tar").items() if n.startswith("00004")}
+
+
+@pytest.mark.parametrize("where", ["prepare", "score", "nan"])
+def test_a_poison_sample_costs_itself(where: str, tmp_path: Path) -> None:
+    """A sample that fails in decoding, in the model or by NaN is a row with a reason; all others keep their numbers."""
+    sound = judge_shard(tmp_path / "sound", FakeJudge())
+    poisoned = judge_shard(tmp_path / "poisoned", FakeJudge(bad={"00007": where}))
+    reasons = {"prepare": "image_broken", "score": "scripted.failed", "nan": "scripted.not_finite"}
+    assert (poisoned[7]["status"], poisoned[7]["reason"]) == ("unreadable", reasons[where])
+    assert poisoned[7]["scripted"] is None
+    assert [r for r in poisoned if r["key"] != "00007"] == [r for r in sound if r["key"] != "00007"]
+
+
+def test_a_judge_that_always_fails_stops_the_run(tmp_path: Path) -> None:
+    """A judge that fails on every pair is broken: that is an error, not twenty unreadable samples."""
+    with pytest.raises(JudgeError, match="fails on every pair"):
+        judge_shard(tmp_path, FakeJudge(bad={f"{i:05d}": "all" for i in range(20)}))
+    assert not OutputFolder(tmp_path / "out").ledger("s.tar").exists()
+
+
+def test_batches_stay_inside_a_shard(tmp_path: Path) -> None:
+    """What a sample's neighbours are depends on its shard alone."""
+    judge = FakeJudge()
+    job = plan(
+        parse({"input": {"shards": make_shards(tmp_path / "in", 3)}, "judges": ["scripted"], "guard": "off"}),
+        tmp_path / "out",
+    )
+    from wdsfilter.pipeline import Runner, run
+
+    with Runner(job, judges=[judge]) as runner:
+        runner.open()
+        assert len(list(run(runner))) == 3
+    assert judge.batches
+    assert all(len({key[:4] for key in batch}) == 1 for batch in judge.batches)
+
+
+@pytest.mark.parametrize(
+    ("costs", "budget", "expected"),
+    [
+        pytest.param([], 4, [], id="none"),
+        pytest.param([1, 1, 1, 1, 1], 2, [[0, 1], [2, 3], [4]], id="equal"),
+        pytest.param([5, 1, 3, 2], 6, [[1, 3, 2], [0]], id="sorted"),
+        pytest.param([9, 1], 4, [[1], [0]], id="dearer-than-the-budget"),
+    ],
+)
+def test_batches(costs: list[int], budget: int, expected: list[list[int]]) -> None:
+    """Batches hold like costs, no more than the budget, and every position once."""
+    assert batches(costs, budget) == expected
+
+
+def test_a_sample_that_one_judge_rejects_skips_the_rest(tmp_path: Path) -> None:
+    """Later judges do not see what an earlier one rejected: NULL in their column."""
+    recipe = parse({"judges": [{"rules": {"min_words": 99}}, "scripted"], "guard": "off"})
+    shard = Shard("s.tar", str(write_shard(tmp_path / "s.tar", ["a", "b"])))
+    process_shard(shard, tmp_path / "out", recipe)
+    rows = list(ledger.read_rows(OutputFolder(tmp_path / "out").ledger("s.tar")))
+    assert [(r["reason"], r["rules"]["words"], r["scripted"]) for r in rows] == [("rules.min_words", 5, None)] * 2
+    assert not (tmp_path / "out/s.tar").exists(), "a shard that keeps nothing is not written"
+
+
+def test_two_judges_of_one_kind(tmp_path: Path) -> None:
+    """Two judges of one kind live side by side under their ids, in ledger and score member."""
+    recipe = parse({"judges": [{"scripted": {"id": "a", "grade": 9}}, {"scripted": {"id": "b"}}], "guard": "off"})
+    shard = Shard("s.tar", str(write_shard(tmp_path / "s.tar", ["x"])))
+    process_shard(shard, tmp_path / "out", recipe)
+    scores = json.loads(members(tmp_path / "out/s.tar")["x.score.json"])
+    assert scores == {"a": {"grade": 9, "score": 9.0}, "b": {"grade": 10, "score": 10.0}}
+
+
+def test_ledger_columns_of_the_json(tmp_path: Path) -> None:
+    """uid, url and sha256 of a sample's .json are in its ledger row, where they exist."""
+    rows = judge_shard(tmp_path, FakeJudge())
+    assert (rows[3]["uid"], rows[3]["url"], rows[3]["sha256"]) == (f"{3:032x}", "https://example.org/00003", None)
+
+
+def test_an_unreadable_shard_commits_nothing(tmp_path: Path) -> None:
+    """process_shard raises ReadError for a shard that is not there, and leaves no ledger."""
+    write_shard(tmp_path / "t.tar", ["a"])
+    with pytest.raises(ReadError, match="No such file"):
+        process_shard(Shard("s.tar", str(tmp_path / "s.tar")), tmp_path / "out", RECIPE)
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_a_shard_in_the_way_is_refused(tmp_path: Path) -> None:
+    """A file that is there already under an output shard's name is neither overwritten nor taken for ours."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/s.tar").write_bytes(b"somebody's")
+    with pytest.raises(OutputError, match="in the way"):
+        judge_shard(tmp_path, FakeJudge())
+    assert (tmp_path / "out/s.tar").read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        pytest.param(ledger.Counts(99, 0, 99), None, id="too-early"),
+        pytest.param(ledger.Counts(100, 50, 50), None, id="fine"),
+        pytest.param(ledger.Counts(100, 0, 100, reasons={"rules.min_side": 100}), "rules.min_side", id="nothing-kept"),
+        pytest.param(ledger.Counts(100, 100), "are kept", id="all-kept"),
+        pytest.param(ledger.Counts(100, 50, 45, 0, 5), "are unparsable", id="unparsable"),
+        pytest.param(ledger.Counts(100, 50, 20, 30), "are unreadable", id="unreadable"),
+    ],
+)
+def test_guard(counts: ledger.Counts, said: str | None) -> None:
+    """The guard speaks up after enough samples, about the share that is off, with the commonest reasons."""
+    trouble = guard_trouble(Guard(after=100, kept=[0.01, 0.95], unparsable=0.01), counts)
+    assert (trouble is None) if said is None else (trouble is not None and said in trouble)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import stock
+from wdsfilter.engine.pixels import PatchPlan, build_plan
+from wdsfilter.errors import BadImage, JudgeError
+
+MIN, MAX = 56 * 56, 40 * 28 * 28
+
+
+@pytest.fixture(scope="module")
+def plan() -> PatchPlan:
+    return PatchPlan(min_pixels=MIN, max_pixels=MAX)
+
+
+def test_sizes_are_the_stock_ones() -> None:
+    """Every size is resized to what the family's own rule says, published bounds included."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+    rng = random.Random(0)
+    sizes = [(rng.randint(1, 3000), rng.randint(1, 3000)) for _ in range(2000)] + [(1, 1), (13, 14), (200, 1)]
+    for lowest, highest in ((MIN, MAX), (256 * 784, 1280 * 784)):
+        ours = PatchPlan(min_pixels=lowest, max_pixels=highest)
+        for width, height in sizes:
+            if max(width, height) <= 200 * min(width, height):
+                high, wide = smart_resize(height, width, 28, lowest, highest)
+                assert ours.size(width, height) == (wide, high)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [
+        pytest.param(84, 56, id="as-it-is"),
+        pytest.param(500, 333, id="reduced"),
+        pytest.param(20, 31, id="enlarged"),
+        pytest.param(900, 41, id="wide"),
+    ],
+)
+def test_patches_are_the_stock_ones(plan: PatchPlan, tiny_checkpoint: Path, width: int, height: int) -> None:
+    """Patches, normalised and with their frame doubled, equal the stock Pillow-backed processor's."""
+    image = stock.noise(width, height)
+    reference = stock.processor(tiny_checkpoint, min_pixels=MIN, max_pixels=MAX).image_processor
+    expected = reference(images=[image], return_tensors="np")
+
+    patches, grid = plan.patches(image)
+    values = patches.reshape(-1, 3, 14, 14).astype(np.float32) / np.float32(255)
+    values = (values - np.array(plan.mean, np.float32)[:, None, None]) / np.array(plan.std, np.float32)[
+        :, None, None
+    ]
+    doubled = np.repeat(values[:, :, None], 2, axis=2).reshape(len(patches), -1)
+
+    assert (1, *grid) == tuple(expected["image_grid_thw"][0])
+    np.testing.assert_allclose(doubled, expected["pixel_values"], atol=2e-6)
+
+
+def test_a_torch_resize_is_within_one_level(plan: PatchPlan) -> None:
+    """torch's own 8-bit bicubic resize differs by one level at most: checkpoints may have been trained with it."""
+    import torch
+
+    image = stock.noise(333, 250)
+    wide, high = plan.size(*image.size)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    theirs = torch.nn.functional.interpolate(pixels, (high, wide), mode="bicubic", antialias=True)
+    ours = np.asarray(image.resize((wide, high), Image.Resampling.BICUBIC))
+    difference = theirs[0].permute(1, 2, 0).int().numpy() - ours.astype(int)
+    assert abs(difference).max() <= 1
+
+
+def test_a_ribbon_is_refused(plan: PatchPlan) -> None:
+    """An image longer than 200 times its width costs its sample, with a reason."""
+    with pytest.raises(BadImage) as caught:
+        plan.patches(Image.new("RGB", (201, 1)))
+    assert caught.value.reason == "image_aspect"
+
+
+@pytest.mark.parametrize(
+    ("processor", "named"),
+    [
+        pytest.param({"patch_size": 16}, "patch_size is 16", id="patch"),
+        pytest.param({"resample": 2}, "resample is 2", id="bilinear"),
+        pytest.param({"do_normalize": False}, "do_normalize is False", id="raw"),
+        pytest.param({"rescale_factor": 1.0}, "rescale_factor is 1.0", id="unscaled"),
+    ],
+)
+def test_other_preprocessing_is_refused(processor: dict[str, object], named: str) -> None:
+    """An image processor that this code would not reproduce is an error, not a silent difference."""
+    with pytest.raises(JudgeError, match=named):
+        build_plan(processor, {}, min_pixels=MIN, max_pixels=MAX)

@@ -1,0 +1,128 @@
+"""No process waits for another, and neither rank nor world size leaves a trace (promises 4, 5 and 6)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runs import environment, finished, make_shards, start, tree, write_recipe
+from wdsfilter.cli import main
+from wdsfilter.events import read_events
+from wdsfilter.launch import Place, place
+
+SLOW = """
+judges:
+  - rules: {min_words: 2}
+  - scripted: {seed: 7, at_least: 5, seconds_per_pair: 0.02}
+guard: off
+run: {stale_after: 2}
+"""
+
+
+def launch(*arguments: str | Path, ranks: int = 2) -> subprocess.Popen[str]:
+    """``accelerate launch -m wdsfilter ARGUMENTS`` on the CPU, really on ``ranks`` ranks, in its own session."""
+    flags = ["--multi_gpu", "--num_machines", "1", "--num_processes", str(ranks), "--main_process_port", "0"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", *flags, "-m", "wdsfilter", *map(str, arguments)],
+        env=environment(ACCELERATE_USE_CPU="true", PYTHONWARNINGS="ignore"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ranks_of(output: Path) -> set[tuple[int, int]]:
+    """(rank, world size) of every process that took part."""
+    started = [e["place"] for e in read_events(output / "wdsfilter" / "events") if e["event"] == "started"]
+    return {(where["rank"], where["world_size"]) for where in started}
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, str]]:
+    """Recipe, shards, and the tree that one process makes of them."""
+    folder = tmp_path_factory.mktemp("single")
+    pattern = make_shards(folder / "in", 8, 20)
+    recipe = write_recipe(folder, SLOW)
+    assert main(["run", str(recipe), "--shards", pattern, "-o", str(folder / "out")]) == 0
+    return recipe, pattern, tree(folder / "out")
+
+
+def test_two_ranks_give_the_bytes_of_one(single: tuple[Path, str, dict[str, str]], tmp_path: Path) -> None:
+    """accelerate launch on two ranks, world size asserted, writes what one process writes, and both work."""
+    recipe, pattern, expected = single
+    code, out, err = finished(launch("run", recipe, "--shards", pattern, "-o", tmp_path / "out"))
+    assert code == 0, err
+    assert ranks_of(tmp_path / "out") == {(0, 2), (1, 2)}
+    assert tree(tmp_path / "out") == expected
+    workers = {e["process"] for e in read_events(tmp_path / "out/wdsfilter/events") if e["event"] == "committed"}
+    assert len(workers) == 2
+    assert out.count("160") == 1, "the summary is told once"
+
+
+def test_three_launches_share_a_folder(single: tuple[Path, str, dict[str, str]], tmp_path: Path) -> None:
+    """Three independent launches on one folder share the shards and write what one process writes."""
+    recipe, pattern, expected = single
+    launches = [start("run", recipe, "--shards", pattern, "-o", tmp_path / "out") for _ in range(3)]
+    for code, _, err in map(finished, launches):
+        assert code == 0, err
+    assert tree(tmp_path / "out") == expected
+    done = [e for e in read_events(tmp_path / "out/wdsfilter/events") if e["event"] == "committed"]
+    assert sorted(e["shard"] for e in done) == [f"s-{i:04d}.tar" for i in range(8)], "no shard was judged twice"
+
+
+@pytest.mark.parametrize("victim", ["rank", "launcher", "all"])
+def test_killed_launches_leave_a_resumable_folder(
+    victim: str, single: tuple[Path, str, dict[str, str]], tmp_path: Path
+) -> None:
+    """Kill -9 of a rank, of the launcher or of everything: no orphan goes on, and the next run completes the tree."""
+    recipe, pattern, expected = single
+    slower = ["--set", "judges.scripted.seconds_per_pair=0.02"]
+    arguments = ["run", str(recipe), "--shards", pattern, "-o", str(tmp_path / "out"), *slower]
+    launcher = launch(*arguments)
+    pids = _wait_for_ranks(tmp_path / "out", 2)
+    targets = {"rank": [pids[1]], "launcher": [launcher.pid], "all": [launcher.pid, *pids]}[victim]
+    for pid in targets:
+        os.kill(pid, signal.SIGKILL)
+    launcher.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while any(_is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a rank outlived its launcher"
+        time.sleep(0.1)
+    assert main(arguments) == 0
+    assert tree(tmp_path / "out") == expected
+
+
+def _wait_for_ranks(output: Path, ranks: int) -> list[int]:
+    """Process numbers of the ranks, once each of them is at work."""
+    deadline = time.monotonic() + 90
+    while True:
+        events = list(read_events(output / "wdsfilter" / "events")) if output.exists() else []
+        pids = sorted({int(e["process"].rpartition(".")[2]) for e in events if e["event"] == "loaded"})
+        if len(pids) == ranks:
+            return pids
+        assert time.monotonic() < deadline, "the ranks never started"
+        time.sleep(0.05)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_place_is_read_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank and world size come from the launcher's environment, and are 0 of 1 without one."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert place() == Place()
+    for name, value in {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert place() == Place(5, 1, 8, 4, launched=True)
