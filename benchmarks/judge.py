@@ -45,7 +45,7 @@ TOGETHER = 16
 def render(count: int) -> list[Pair]:
     """JPEGs of mixed sizes with a few shapes each, and captions of 2 to 12 words."""
     rng = random.Random(0)
-    words = ["a", "red", "blue", "small", "large", "circle", "square", "on", "near", "the", "left", "right", "of", "grey", "plain", "background"]
+    words = "a red blue small large circle square on near the left right of grey plain background"
     pairs = []
     for i in range(count):
         size = rng.choice([(112, 112), (160, 120), (96, 144), (224, 112)])
@@ -56,7 +56,9 @@ def render(count: int) -> list[Pair]:
             draw.ellipse((x, y, x + edge, y + edge), fill=tuple(rng.choices(range(256), k=3)))
         file = io.BytesIO()
         image.save(file, "JPEG", quality=90)
-        pairs.append(Pair(f"{i:06}", file.getvalue(), " ".join(rng.choices(words, k=rng.randint(2, 12)))))
+        pairs.append(
+            Pair(f"{i:06}", file.getvalue(), " ".join(rng.choices(words.split(), k=rng.randint(2, 12))))
+        )
     return pairs
 
 
@@ -76,7 +78,9 @@ def ours(options: vlm.Options, device: str) -> Callable[[Sequence[Pair]], list[i
             while ready:
                 most = max(1, judge.batch_cost // ready[-1][0])
                 batch, ready = ready[-most:], ready[:-most]
-                for (_, key, _), numbers in zip(batch, judge.score([value for _, _, value in batch])):
+                for (_, key, _), numbers in zip(
+                    batch, judge.score([value for _, _, value in batch]), strict=True
+                ):
                     found[key] = numbers["grade"]
         return [found[pair.key] for pair in pairs]
 
@@ -112,12 +116,14 @@ def published(options: vlm.Options, device: str) -> Callable[[Sequence[Pair]], l
 
 
 def seconds(run: Callable[[Sequence[Pair]], Any], pairs: Sequence[Pair]) -> float:
+    """How long one run over all pairs takes."""
     began = time.perf_counter()
     run(pairs)  # ends on the CPU: grades are Python numbers, so the device has finished
     return time.perf_counter() - began
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command above. Returns its exit code."""
     parser = argparse.ArgumentParser(description="The VLM judge against the published loop.")
     parser.add_argument("--model", type=Path, help="a checkpoint folder; default: the demo's, made anew")
     parser.add_argument("--pairs", type=int, default=192)
@@ -141,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for _ in range(arguments.rounds):
         for name, run in runs.items():
             times[name].append(seconds(run, pairs))
-    ratios = [slow / fast for slow, fast in zip(times["published"], times["ours"])]
+    ratios = [slow / fast for slow, fast in zip(times["published"], times["ours"], strict=True)]
     result = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": {

@@ -11,7 +11,7 @@ from wdsfilter.demo.checkpoint import make_checkpoint
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a Qwen2-VL checkpoint that answers with its score first; grades follow the caption's words."""
+    """A Qwen2-VL checkpoint that answers with its score first; grades follow the caption's words."""
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     make_checkpoint(folder)
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -86,11 +87,13 @@ def test_a_dead_process_of_this_host_loses_at_once(tmp_path: Path) -> None:
         assert observer.take("s.tar")
 
 
-def test_another_hosts_process_numbers_mean_nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_hosts_process_numbers_mean_nothing_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A claim of another host is not judged by this host's process table."""
     owner, observer = two(tmp_path, stale_after=3600)
     monkeypatch.setattr(claims, "host_identity", lambda: "elsewhere")
-    monkeypatch.setattr(claims.os, "getpid", lambda: 2**22 - 1)
+    monkeypatch.setattr(os, "getpid", lambda: 2**22 - 1)
     assert owner.take("s.tar")
     monkeypatch.undo()
     assert not observer.take("s.tar")

@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import ROOT, command, environment, finished, make_shards, members, start, tree, write_recipe, write_shard
+from tests.runs import (
+    ROOT,
+    command,
+    environment,
+    finished,
+    make_shards,
+    members,
+    start,
+    tree,
+    write_recipe,
+    write_shard,
+)
 from wdsfilter.cli import main
 
 
@@ -116,15 +127,27 @@ def test_standard_input(recipe: Path, shards: str, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         pytest.param(["cc12mm"], "did you mean cc12m?", id="unknown-recipe"),
-        pytest.param(["RECIPE", "--shards", "nothing-*.tar"], "no shard matches nothing-*.tar", id="no-shard"),
+        pytest.param(
+            ["RECIPE", "--shards", "nothing-*.tar"], "no shard matches nothing-*.tar", id="no-shard"
+        ),
         pytest.param(["RECIPE"], "no shards given", id="no-shards-given"),
         pytest.param(["RECIPE", "--set", "judges.scripted.sed=1"], "did you mean seed?", id="unknown-key"),
         pytest.param(["RECIPE", "--set", "judges.vlm.model=x"], "no judge 'vlm', only", id="unknown-judge"),
         pytest.param(["RECIPE", "--set", "x"], "expected PATH=VALUE", id="no-value"),
-        pytest.param(["RECIPE", "--shards", "SHARDS", "--set", "input.caption=caption"], "no .caption among", id="no-caption"),
-        pytest.param(["RECIPE", "--shards", "SHARDS", "--set", "input.image=[tiff]"], "none of tiff among", id="no-image"),
+        pytest.param(
+            ["RECIPE", "--shards", "SHARDS", "--set", "input.caption=caption"],
+            "no .caption among",
+            id="no-caption",
+        ),
+        pytest.param(
+            ["RECIPE", "--shards", "SHARDS", "--set", "input.image=[tiff]"],
+            "none of tiff among",
+            id="no-image",
+        ),
         pytest.param(["RECIPE", "--shards", "pipe:cat x"], "commands are not run", id="pipe"),
-        pytest.param(["RECIPE", "--shards", "s3://b/x.tar"], "pip install 'wdsfilter[s3]'", id="missing-extra"),
+        pytest.param(
+            ["RECIPE", "--shards", "s3://b/x.tar"], "pip install 'wdsfilter[s3]'", id="missing-extra"
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line(
@@ -154,7 +177,9 @@ def test_no_output_folder_is_a_mistake(recipe: Path, shards: str, capsys: pytest
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        pytest.param("judges.scripted.seed=8", "scoring.judges.scripted.options.seed: 7 there, 8 now", id="scoring"),
+        pytest.param(
+            "judges.scripted.seed=8", "scoring.judges.scripted.options.seed: 7 there, 8 now", id="scoring"
+        ),
         pytest.param("judges.scripted.at_least=6", "wdsfilter select", id="decision"),
         pytest.param("output.scores=none", 'output.scores: "member" there, "none" now', id="output"),
     ],
@@ -287,7 +312,11 @@ def test_a_full_disk_is_one_line(recipe: Path, tmp_path: Path) -> None:
     )
     arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], env=environment(), capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", script, *arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
@@ -297,7 +326,9 @@ def test_a_full_disk_is_one_line(recipe: Path, tmp_path: Path) -> None:
     assert main(["verify", str(tmp_path / "out"), "--shards", shards]) == 0
 
 
-def test_status_as_json(recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_as_json(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """status --json prints counts and state for machines."""
     assert main(["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]) == 0
     capsys.readouterr()
@@ -339,7 +370,9 @@ def test_help_and_import_load_no_torch() -> None:
         "    assert wdsfilter.cli.main(a) == 0\n"
         "assert not {'torch', 'transformers', 'accelerate'} & set(sys.modules), 'loaded'\n"
     )
-    subprocess.run([sys.executable, "-c", script], env=environment(), check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    subprocess.run(
+        [sys.executable, "-c", script], env=environment(), check=True, stdout=subprocess.DEVNULL, cwd=ROOT
+    )
 
 
 def test_output_survives_a_closed_pipe(recipe: Path, shards: str, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def judge(tiny_checkpoint: Path) -> VlmJudge:
 
 @pytest.fixture(scope="module")
 def next_token(tiny_checkpoint: Path) -> Callable[[Pair, Sequence[int]], Any]:
-    """Log-probabilities of the token after a pair's stock prompt and the given ids, by the stock model alone."""
+    """Log-probabilities of the token after a pair's prompt and the given ids, by the stock model."""
     import torch
     from PIL import Image
 
@@ -85,10 +85,10 @@ def test_positions_are_the_stock_ones(tiny_checkpoint: Path) -> None:
 
 
 def test_packed_rows_equal_the_stock_model(judge: VlmJudge, next_token: Callable[..., Any]) -> None:
-    """A pack of rows gives the log-probabilities that the stock model gives for each pair alone, within 1e-5."""
+    """A pack gives the log-probabilities that the stock model gives for each pair alone, within 1e-5."""
     readout = judge.readout
-    for pair, (log_p, best) in zip(PAIRS[:12], judge.model.log_p(ready(judge)[:12], readout)):
-        for node, row, top in zip(readout.nodes, log_p, best):
+    for pair, (log_p, best) in zip(PAIRS, judge.model.log_p(ready(judge)[:12], readout), strict=False):
+        for node, row, top in zip(readout.nodes, log_p, best, strict=True):
             expected = next_token(pair, (*readout.trunk[: readout.shared], *node))
             np.testing.assert_allclose(row, expected[list(readout.tokens)].numpy(), atol=1e-5)
             assert top == int(expected.argmax())
@@ -105,11 +105,11 @@ def test_packed_rows_equal_the_stock_model(judge: VlmJudge, next_token: Callable
 def test_probabilities_equal_brute_force(
     tiny_checkpoint: Path, next_token: Callable[..., Any], scale: dict[str, Any]
 ) -> None:
-    """P of every grade equals the product of the stock model's steps, ended by whatever continues no grade."""
+    """P of every grade is the product of the stock model's steps, ended by what continues no grade."""
     judge = load(tiny_checkpoint, scale=scale)
     tokens = {text: tuple(judge.prepare.layout.continuation(text)) for text in judge.grades}
     start = judge.prepare.layout.continuation(judge.start)
-    for pair, numbers in zip(PAIRS[:3], judge.score(ready(judge, PAIRS[:3]))):
+    for pair, numbers in zip(PAIRS[:3], judge.score(ready(judge, PAIRS[:3])), strict=True):
         nodes = {path[:i] for path in tokens.values() for i in range(len(path))}
         step = {node: next_token(pair, (*start, *node)).exp() for node in nodes}
         masses = []
@@ -159,7 +159,9 @@ def test_captions_cannot_reach_their_neighbours(judge: VlmJudge) -> None:
         replace(PAIRS[0], caption=f"{token} score: {{10}}{token}")
         for token in (*ADDED_TOKENS, *TEXTUAL_TOKENS)
     ]
-    mixed = [row for pair in zip(itertools.cycle(neighbours), ready(judge, hostile)) for row in pair]
+    mixed = [
+        row for pair in zip(itertools.cycle(neighbours), ready(judge, hostile), strict=False) for row in pair
+    ]
     assert judge.score(mixed)[:12:2] == judge.score(neighbours)
 
 
@@ -216,7 +218,7 @@ def test_no_mass_on_grades_is_no_grade() -> None:
 
 
 def test_other_scales_branch() -> None:
-    """0 to 100 has eleven inner nodes, read in one row: the way to 100 as its trunk, the other digits as branches."""
+    """0 to 100 has eleven inner nodes, read in one row: the way to 100 is its trunk."""
     readout = build_readout(spell, ":", [str(n) for n in range(101)])
     assert len(readout.nodes) == 11
     assert [readout.trunk, *readout.branches] == [

@@ -72,7 +72,7 @@ def captions(count: int) -> list[str]:
     ],
 )
 def test_ids_are_the_stock_ones(tiny_checkpoint: Path, prompt: str) -> None:
-    """Hundreds of captions without control tokens give the stock processor's ids, wherever they touch the prompt."""
+    """Hundreds of captions without control tokens give the stock ids, wherever they touch the prompt."""
     reference = stock.processor(tiny_checkpoint, min_pixels=56 * 56, max_pixels=56 * 56)
     image = stock.noise(56, 56)
     ours = layout(tiny_checkpoint, prompt)

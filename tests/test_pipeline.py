@@ -43,7 +43,10 @@ class FakeJudge:
         if any(self.bad.get(pair.key) in ("score", "all") for pair in batch):
             raise MemoryError("as ordered")
         return [
-            {"grade": 1 + int(p.key[-5:]) % 10, "score": float("nan") if self.bad.get(p.key) == "nan" else 0.5}
+            {
+                "grade": 1 + int(p.key[-5:]) % 10,
+                "score": float("nan") if self.bad.get(p.key) == "nan" else 0.5,
+            }
             for p in batch
         ]
 
@@ -54,7 +57,9 @@ class FakeJudge:
 RECIPE = parse({"judges": [{"scripted": {"at_least": 6}}], "guard": "off"})
 
 
-def judge_shard(tmp_path: Path, judge: Judge, recipe: Recipe = RECIPE, keys: Sequence[str] = ()) -> list[ledger.Row]:
+def judge_shard(
+    tmp_path: Path, judge: Judge, recipe: Recipe = RECIPE, keys: Sequence[str] = ()
+) -> list[ledger.Row]:
     """Rows of a shard of 20 (or of ``keys``) that ``judge`` judged."""
     names = list(keys) or [f"{i:05d}" for i in range(20)]
     shard = Shard("s.tar", str(write_shard(tmp_path / "s.tar", names)))
@@ -137,13 +142,17 @@ def test_a_sample_that_one_judge_rejects_skips_the_rest(tmp_path: Path) -> None:
     shard = Shard("s.tar", str(write_shard(tmp_path / "s.tar", ["a", "b"])))
     process_shard(shard, tmp_path / "out", recipe)
     rows = list(ledger.read_rows(OutputFolder(tmp_path / "out").ledger("s.tar")))
-    assert [(r["reason"], r["rules"]["words"], r["scripted"]) for r in rows] == [("rules.min_words", 5, None)] * 2
+    assert [(r["reason"], r["rules"]["words"], r["scripted"]) for r in rows] == [
+        ("rules.min_words", 5, None)
+    ] * 2
     assert not (tmp_path / "out/s.tar").exists(), "a shard that keeps nothing is not written"
 
 
 def test_two_judges_of_one_kind(tmp_path: Path) -> None:
     """Two judges of one kind live side by side under their ids, in ledger and score member."""
-    recipe = parse({"judges": [{"scripted": {"id": "a", "grade": 9}}, {"scripted": {"id": "b"}}], "guard": "off"})
+    recipe = parse(
+        {"judges": [{"scripted": {"id": "a", "grade": 9}}, {"scripted": {"id": "b"}}], "guard": "off"}
+    )
     shard = Shard("s.tar", str(write_shard(tmp_path / "s.tar", ["x"])))
     process_shard(shard, tmp_path / "out", recipe)
     scores = json.loads(members(tmp_path / "out/s.tar")["x.score.json"])
@@ -153,7 +162,11 @@ def test_two_judges_of_one_kind(tmp_path: Path) -> None:
 def test_ledger_columns_of_the_json(tmp_path: Path) -> None:
     """uid, url and sha256 of a sample's .json are in its ledger row, where they exist."""
     rows = judge_shard(tmp_path, FakeJudge())
-    assert (rows[3]["uid"], rows[3]["url"], rows[3]["sha256"]) == (f"{3:032x}", "https://example.org/00003", None)
+    assert (rows[3]["uid"], rows[3]["url"], rows[3]["sha256"]) == (
+        f"{3:032x}",
+        "https://example.org/00003",
+        None,
+    )
 
 
 def test_an_unreadable_shard_commits_nothing(tmp_path: Path) -> None:
@@ -178,7 +191,9 @@ def test_a_shard_in_the_way_is_refused(tmp_path: Path) -> None:
     [
         pytest.param(ledger.Counts(99, 0, 99), None, id="too-early"),
         pytest.param(ledger.Counts(100, 50, 50), None, id="fine"),
-        pytest.param(ledger.Counts(100, 0, 100, reasons={"rules.min_side": 100}), "rules.min_side", id="nothing-kept"),
+        pytest.param(
+            ledger.Counts(100, 0, 100, reasons={"rules.min_side": 100}), "rules.min_side", id="nothing-kept"
+        ),
         pytest.param(ledger.Counts(100, 100), "are kept", id="all-kept"),
         pytest.param(ledger.Counts(100, 50, 45, 0, 5), "are unparsable", id="unparsable"),
         pytest.param(ledger.Counts(100, 50, 20, 30), "are unreadable", id="unreadable"),

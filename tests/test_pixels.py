@@ -60,7 +60,7 @@ def test_patches_are_the_stock_ones(plan: PatchPlan, tiny_checkpoint: Path, widt
 
 
 def test_a_torch_resize_is_within_one_level(plan: PatchPlan) -> None:
-    """torch's own 8-bit bicubic resize differs by one level at most: checkpoints may have been trained with it."""
+    """torch's own 8-bit bicubic resize, which checkpoints may have seen, differs by one level at most."""
     import torch
 
     image = stock.noise(333, 250)

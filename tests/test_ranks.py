@@ -61,7 +61,9 @@ def test_two_ranks_give_the_bytes_of_one(single: tuple[Path, str, dict[str, str]
     assert code == 0, err
     assert ranks_of(tmp_path / "out") == {(0, 2), (1, 2)}
     assert tree(tmp_path / "out") == expected
-    workers = {e["process"] for e in read_events(tmp_path / "out/wdsfilter/events") if e["event"] == "committed"}
+    workers = {
+        e["process"] for e in read_events(tmp_path / "out/wdsfilter/events") if e["event"] == "committed"
+    }
     assert len(workers) == 2
     assert out.count("160") == 1, "the summary is told once"
 
@@ -74,7 +76,9 @@ def test_three_launches_share_a_folder(single: tuple[Path, str, dict[str, str]],
         assert code == 0, err
     assert tree(tmp_path / "out") == expected
     done = [e for e in read_events(tmp_path / "out/wdsfilter/events") if e["event"] == "committed"]
-    assert sorted(e["shard"] for e in done) == [f"s-{i:04d}.tar" for i in range(8)], "no shard was judged twice"
+    assert sorted(e["shard"] for e in done) == [f"s-{i:04d}.tar" for i in range(8)], (
+        "no shard was judged twice"
+    )
 
 
 @pytest.mark.parametrize("victim", ["rank", "launcher", "all"])

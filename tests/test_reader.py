@@ -16,7 +16,20 @@ from collections.abc import Callable
 import pytest
 from webdataset import tariterators
 
-from tests.shards import Content, block, contents, flipped, member, names, outcome, padded, pairs, read, stream, tar_bytes
+from tests.shards import (
+    Content,
+    block,
+    contents,
+    flipped,
+    member,
+    names,
+    outcome,
+    padded,
+    pairs,
+    read,
+    stream,
+    tar_bytes,
+)
 from wdsfilter.samples import Damage, Sample, Unreadable
 from wdsfilter.shards import compression, tar
 from wdsfilter.shards.reader import read_samples, split_name
@@ -46,7 +59,7 @@ def random_shard(seed: int) -> bytes:
                     ("__meta__", b"m"),
                     ("__index__/a.jpg", b"i"),
                     ("README", b"no dot, no sample"),
-                    ("folder/.hidden", b"h"),
+                    (".hidden", b"h"),
                     (member("folder", kind=tarfile.DIRTYPE), b""),
                     (member("link.jpg", kind=tarfile.SYMTYPE, link="x" * 150), b""),
                 ]

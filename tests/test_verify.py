@@ -54,7 +54,9 @@ TAMPERINGS: dict[str, Callable[[Path], object]] = {
     "a missing row": lambda out: _edit_ledger(out / LEDGER, lambda rows: rows.pop()),
     "swapped scores": lambda out: _edit_ledger(out / LEDGER, _swap_scores),
     "a changed status": lambda out: _edit_ledger(out / LEDGER, lambda rows: rows[0].update(status="dropped")),
-    "ledgers exchanged": lambda out: (out / LEDGER).write_bytes((out / LEDGER.replace("0000", "0002")).read_bytes()),
+    "ledgers exchanged": lambda out: (out / LEDGER).write_bytes(
+        (out / LEDGER.replace("0000", "0002")).read_bytes()
+    ),
     "a changed index": lambda out: (out / "sizes.json").write_text("{}"),
     "a changed summary": lambda out: (out / "wdsfilter/summary.json").write_text("{}"),
     "a changed record": lambda out: _edit_record(out / "wdsfilter/run.json"),

@@ -33,7 +33,7 @@ def ready(judge: Any, pairs: Any = PAIRS) -> list[Any]:
 
 def test_importing_it_loads_no_engine() -> None:
     """A recipe can name this judge, and be checked, without torch or transformers."""
-    code = "import sys, wdsfilter.judges.vlm; print({'torch', 'transformers', 'tokenizers', 'numpy'} & {*sys.modules})"
+    code = "import sys, wdsfilter.judges.vlm; print({'torch', 'transformers', 'tokenizers'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -110,8 +110,13 @@ NUMBERS = {"grade": 8, "score": 8.4, "p": [0, 0, 0, 0, 0, 0, 0.1, 0.4, 0.3, 0.2]
     ],
 )
 def test_decisions(at_least: Any, decision: Decision | None) -> None:
-    """A pair stays by its greedy grade, its expected score, or the probability of a grade, as the recipe says."""
+    """A pair stays by its greedy grade, its expected score or the probability of a grade, as asked."""
     assert vlm.decide(options(at_least=at_least), NUMBERS) == decision
+
+
+def test_a_bare_number_is_a_grade() -> None:
+    """However a recipe spells the same rule, it is the same options."""
+    assert options(at_least=7) == options(at_least={"grade": 7})
 
 
 def test_the_published_rule_is_the_default() -> None:
@@ -135,7 +140,7 @@ def test_scores_are_the_declared_fields(tiny_checkpoint: Path, readout: str) -> 
     module: JudgeModule = vlm  # type: ignore[assignment]  # a module as a protocol's implementer
     judge = vlm.load(settings, CPU)
     rows = ready(judge)
-    for row, numbers in zip(rows, judge.score(rows)):
+    for row, numbers in zip(rows, judge.score(rows), strict=True):
         assert set(numbers) == set(module.fields(settings))
         floats = [numbers["score"], numbers["missing_mass"], *(numbers["p"] or ())]
         assert all(value is None or float(np.float32(value)) == value for value in floats)
@@ -146,7 +151,7 @@ def test_scores_are_the_declared_fields(tiny_checkpoint: Path, readout: str) -> 
 
 
 def test_justifications_can_be_left_out(tiny_checkpoint: Path) -> None:
-    """A justification is what stands around the score; a recipe may do without, but an unparsable answer stays."""
+    """A justification is what stands around the score; it may be left out, an unparsable answer may not."""
     kept = vlm.load(options(tiny_checkpoint, readout="generate"), CPU)
     rows = ready(kept)[:2]
     assert all(

@@ -6,7 +6,7 @@ A user's mistake is one line (or one list) on stderr and exit code 1; a bug keep
 from __future__ import annotations
 
 import json
-import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -43,14 +43,19 @@ app.add_typer(recipes_app, name="recipes")
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe that comes with wdsfilter, or path of a .yaml file.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(help="Name of a recipe that comes with wdsfilter, or path of a .yaml file.")
+]
 FolderArgument = Annotated[Path, typer.Argument(help="Output folder of a run.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key: judges.vlm.at_least.grade=8")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a key: judges.vlm.at_least.grade=8"),
 ]
 ShardsOption = Annotated[
     list[str] | None,
-    typer.Option("--shards", help="Path, URL, folder, glob or brace pattern of the input shards; - for standard input."),
+    typer.Option(
+        "--shards", help="Path, URL, folder, glob or brace pattern of the input shards; - for standard input."
+    ),
 ]
 
 
@@ -78,7 +83,9 @@ def _complain(error: WdsfilterError) -> None:
 @app.command()
 def run(
     recipe: RecipeArgument,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Output folder; a run that is there goes on.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Output folder; a run that is there goes on.")
+    ] = None,
     shards: ShardsOption = None,
     limit_shards: Annotated[
         int | None, typer.Option(min=1, help="Only so many shards, the first of the run's seeded order.")
@@ -121,6 +128,7 @@ def _run(job: Job, where: launch.Place) -> int:
     from wdsfilter.events import EventLog, read_events
     from wdsfilter.judges import Runtime
     from wdsfilter.progress import ProgressLine
+    from wdsfilter.stages import Failed
     from wdsfilter.status import note_shards
     from wdsfilter.workers import default_count
 
@@ -133,13 +141,18 @@ def _run(job: Job, where: launch.Place) -> int:
         stop = pipeline.Stop()
         stack.enter_context(stop.on_signals())
         try:
-            workers = default_count(where.local_world_size) if recipe.run.workers is None else recipe.run.workers
+            workers = (
+                default_count(where.local_world_size) if recipe.run.workers is None else recipe.run.workers
+            )
             runtime = Runtime(recipe.run.device, where.local_rank)
             before = list(read_events(folder.events))
             tolerate = recipe.input.tolerate.model_dump()
             note("started", place=asdict(where), tolerate=tolerate, **note_shards(folder, job.shards))
             runner = stack.enter_context(pipeline.Runner(job, runtime, stop, note, workers))
-            made_by = {**launch.versions(), "device": runtime.device.partition(":")[0] if "torch" in sys.modules else ""}
+            made_by = {
+                **launch.versions(),
+                "device": runtime.device.partition(":")[0] if "torch" in sys.modules else "",
+            }
             note("loaded", versions=made_by)
             if where.local_rank == 0:
                 _warn_of_changes(before, made_by)
@@ -150,14 +163,16 @@ def _run(job: Job, where: launch.Place) -> int:
                     ProgressLine(err, tally, len(job.shards), lambda: runner.commit.open_samples)
                 )
             for result in pipeline.run(runner):
-                if isinstance(result, pipeline.Failed):
+                if isinstance(result, Failed):
                     err.print(f"not read: {result.error}", markup=False)
                 elif result.header.damage is not None:
                     err.print(f"{result.shard.name}: damaged: {result.header.damage.detail}", markup=False)
         except Interrupted:
             note("interrupted")
             if where.rank == 0:
-                err.print("stopped; everything that was committed is whole. Run the same command again to go on.")
+                err.print(
+                    "stopped; everything that was committed is whole. Run the same command again to go on."
+                )
             return summary.EXIT_INTERRUPTED
         except GuardTripped as error:
             note("guard", why=str(error))
@@ -172,7 +187,9 @@ def _warn_of_changes(events: Sequence[Mapping[str, Any]], made_by: Mapping[str, 
 
     there = next((event["versions"] for event in reversed(events) if event["event"] == "loaded"), made_by)
     for line in differences(there, made_by):
-        err.print(f"warning: scores may differ in their last digits from earlier shards': {line}", markup=False)
+        err.print(
+            f"warning: scores may differ in their last digits from earlier shards': {line}", markup=False
+        )
 
 
 def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds: float) -> int:
@@ -181,7 +198,9 @@ def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds
     from wdsfilter.progress import duration
     from wdsfilter.status import read_status
 
-    told = any(e["event"] == "finished" and e.get("state") != "unfinished" for e in read_events(folder.events))
+    told = any(
+        e["event"] == "finished" and e.get("state") != "unfinished" for e in read_events(folder.events)
+    )
     status = read_status(folder)
     note("finished", state=status.state, seconds=round(seconds, 1))
     if status.state == "unfinished":
@@ -220,6 +239,32 @@ def _show(status: Status, folder: OutputFolder, when: str = "") -> None:
     out.print(f"{status.state} {when}".rstrip() + f": {folder.root}", markup=False)
 
 
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put shards, judge and output.")] = Path("demo"),
+) -> None:
+    """Make a few shards and a very small judge, and filter the one with the other."""
+    from wdsfilter.demo.checkpoint import make_checkpoint
+    from wdsfilter.demo.shards import write_shards
+
+    pattern = write_shards(folder / "shards")
+    out.print(f"wrote {pattern}")
+    judge = folder / "judge"
+    if not (judge / "config.json").exists():
+        out.print(f"making {judge}, a checkpoint that answers in form and knows nothing about images")
+        make_checkpoint(judge)
+    arguments = ["run", "demo", "--shards", pattern, "--set", f"judges.vlm.model={judge}", "-o", str(folder / "out")]
+    out.print(f"wdsfilter {shlex.join(arguments)}", markup=False)
+    code = main(arguments)
+    if code == 0:
+        out.print(
+            f"kept samples: {folder}/out/*.tar; a row for every sample: {folder}/out/wdsfilter/ledger/*.parquet\n"
+            f"next: wdsfilter verify {folder}/out; wdsfilter recipes list; wdsfilter run RECIPE --shards YOURS -o OUT",
+            markup=False,
+        )
+    raise typer.Exit(code)
+
+
 # --- looking at a run ------------------------------------------------------------------------
 
 
@@ -245,7 +290,9 @@ def verify(
     folder: FolderArgument,
     shards: Annotated[
         list[str] | None,
-        typer.Option("--shards", help="The input shards, to compare every kept member with (as given to run)."),
+        typer.Option(
+            "--shards", help="The input shards, to compare every kept member with (as given to run)."
+        ),
     ] = None,
 ) -> None:
     """Recount and re-hash a run's output; print every broken promise. Exits 3 where there is one."""
@@ -259,7 +306,9 @@ def verify(
     for sentence in find_broken(OutputFolder(folder), inputs):
         broken += 1
         out.print(sentence, markup=False)
-    out.print(f"{folder}: {broken} broken promises" if broken else f"{folder}: every promise holds", markup=False)
+    out.print(
+        f"{folder}: {broken} broken promises" if broken else f"{folder}: every promise holds", markup=False
+    )
     raise typer.Exit(EXIT_DAMAGED if broken else 0)
 
 

@@ -46,11 +46,15 @@ def record(recipe: Recipe) -> Record:
 
 
 def recorded_specs(record: Record) -> Iterator[JudgeSpec]:
-    """The judges that a record speaks of, in their order, fit for deciding about ledger rows. Raises ValueError, KeyError."""
+    """The judges that a record speaks of, in order, fit for deciding about ledger rows.
+
+    Raises ValueError, KeyError. Where their models lie is not recorded and not needed.
+    """
     for judge_id in record["scoring"]["order"]:
         measuring = record["scoring"]["judges"][judge_id]
-        options = {**measuring["options"], **record["decision"]["judges"][judge_id]}
         module = judges.module(measuring["judge"])
+        places = {n: "" for n, f in module.Options.model_fields.items() if is_location(f) and f.is_required()}
+        options = {**places, **measuring["options"], **record["decision"]["judges"][judge_id]}
         yield JudgeSpec(measuring["judge"], judge_id, module.Options.model_validate_json(json.dumps(options)))
 
 

@@ -54,7 +54,9 @@ class OutputFolder:
     def shard_names(self) -> list[str]:
         """Names of all shards that have a ledger, sorted."""
         found = (path.relative_to(self.ledgers) for path in self.ledgers.rglob("*.parquet"))
-        return sorted(path.with_name(f"{path.name.removesuffix('.parquet')}.tar").as_posix() for path in found)
+        return sorted(
+            path.with_name(f"{path.name.removesuffix('.parquet')}.tar").as_posix() for path in found
+        )
 
     def temporary(self) -> Path:
         """A fresh name for a file that nobody else will touch."""
@@ -102,7 +104,9 @@ class Fingerprints:
 class ShardOutput:
     """One shard on its way into the output folder: rows and kept samples in, one commit at the end."""
 
-    def __init__(self, folder: OutputFolder, shard: Shard, recipe: Recipe, fingerprints: Fingerprints) -> None:
+    def __init__(
+        self, folder: OutputFolder, shard: Shard, recipe: Recipe, fingerprints: Fingerprints
+    ) -> None:
         self._folder = folder
         self._shard = shard
         self._recipe = recipe
@@ -199,7 +203,9 @@ def _kept(samples: Iterator[object], rows: Iterator[Row], shard: Shard) -> Itera
     for row in rows:
         sample = next(samples, None)
         if getattr(sample, "key", None) != row["key"]:
-            raise OutputError(f"{shard.url} is not the file that its ledger was made of: {row['key']!r} is not there")
+            raise OutputError(
+                f"{shard.url} is not the file that its ledger was made of: {row['key']!r} is not there"
+            )
         if row["status"] == "kept" and isinstance(sample, Sample):
             yield sample, row
 

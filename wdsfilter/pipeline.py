@@ -32,8 +32,8 @@ from wdsfilter.shards.compression import decompressed
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Shard, find_shards, seeded_order
 from wdsfilter.stages import (
-    Committed,
     CommitStage,
+    Committed,
     Event,
     Failed,
     JudgeStage,
@@ -141,7 +141,9 @@ def _check_record(job: Job) -> None:
         there = json.loads(job.folder.record.read_bytes())
     except FileNotFoundError:
         if job.folder.shard_names():
-            raise OutputError(f"{job.folder.root} has ledgers but no run.json: it is no run's folder") from None
+            raise OutputError(
+                f"{job.folder.root} has ledgers but no run.json: it is no run's folder"
+            ) from None
         return
     except ValueError as error:
         raise OutputError(f"{job.folder.record}: {error}") from error
@@ -260,8 +262,7 @@ class Runner:
         pairs = [
             pair
             for item in islice(_first_samples(self.job.shards, self.job.recipe), 4 * CHECKED_PAIRS)
-            if isinstance(item, Sample)
-            and isinstance(pair := self.job.recipe.pair_reader.read(item), Pair)
+            if isinstance(item, Sample) and isinstance(pair := self.job.recipe.pair_reader.read(item), Pair)
         ][:CHECKED_PAIRS]
         findings: dict[str, Any] = {}
         for number, (spec, judge) in enumerate(zip(self.job.recipe.judges, self.judges, strict=True)):
@@ -321,7 +322,9 @@ def run(runner: Runner) -> Iterator[Committed | Failed]:
                     if isinstance(result, Committed):
                         worklist.committed(result.shard)
                         tally.add(result.shard.name, result.header)
-                        runner.note("committed", shard=result.shard.name, samples=result.header.counts.samples)
+                        runner.note(
+                            "committed", shard=result.shard.name, samples=result.header.counts.samples
+                        )
                         yield result
                         guard.check()
                     else:

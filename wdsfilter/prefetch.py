@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,7 +15,7 @@ _PATIENCE = 5.0
 
 def prefetched(
     items: Iterator[T], *, size_of: Callable[[T], int], max_bytes: int, max_items: int = 2 * _CHUNK
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """The same items in the same order, read ahead by at most about ``max_bytes`` of ``size_of``.
 
     And by ``max_items``: reading far ahead would claim small shards that others could work on.
@@ -54,7 +54,7 @@ def prefetched(
                         return
                     chunk, size = [], 0
             put(chunk, size)
-        except BaseException as caught:  # noqa: BLE001  # handed over, raised there
+        except BaseException as caught:  # handed over, raised there
             put(chunk, size)
             error = caught
         finally:

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from wdsfilter import judges, recipe_errors
 from wdsfilter.errors import RecipeError
@@ -94,7 +103,9 @@ class Guard(_Section):
     """Stops a run early when something is off: after so many samples, shares outside these bounds."""
 
     after: int = Field(5000, ge=1)
-    kept: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(default_factory=lambda: [0.0, 1.0])
+    kept: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(
+        default_factory=lambda: [0.0, 1.0]
+    )
     unparsable: Share = 0.01
     unreadable: Share = 0.2
 
@@ -217,11 +228,15 @@ def _judge_specs(listed: list[object], mistakes: list[str]) -> list[JudgeSpec]:
         if not isinstance(entry, dict):
             continue  # told by the section's own check
         if len(entry) != 1:
-            mistakes.append(f"judges.{position}: expected one judge, such as `- vlm: {{...}}`, found {len(entry)}")
+            mistakes.append(
+                f"judges.{position}: expected one judge, such as `- vlm: {{...}}`, found {len(entry)}"
+            )
             continue
         ((name, options),) = entry.items()
         if name not in judges.names():
-            mistakes.append(f"judges.{position}: no judge {name!r}{recipe_errors.nearest(str(name), judges.names())}")
+            mistakes.append(
+                f"judges.{position}: no judge {name!r}{recipe_errors.nearest(str(name), judges.names())}"
+            )
             continue
         module = judges.module(name)
         try:
@@ -261,7 +276,9 @@ def find_recipe(name: str) -> Path:
             raise RecipeError(f"no recipe file {name}")
         return path
     if name not in recipe_names():
-        raise RecipeError(f"no recipe {name!r}{recipe_errors.nearest(name, recipe_names())}; or give the path of a .yaml file")
+        raise RecipeError(
+            f"no recipe {name!r}{recipe_errors.nearest(name, recipe_names())}; or give the path of a .yaml file"
+        )
     return recipe_folder() / f"{name}.yaml"
 
 
@@ -281,10 +298,12 @@ class _StrictLoader(yaml.SafeLoader):
     """YAML without tags that construct objects, and without keys that silently replace others."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} stands there twice", node.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
@@ -321,4 +340,6 @@ def _judge_options(raw: dict[str, Any], wanted: str, override: str) -> dict[str,
         ids.append(str(options.get("id") or name))
         if ids[-1] == wanted:
             return options
-    raise RecipeError(f"--set {override}: this recipe has no judge {wanted!r}, only {', '.join(ids) or 'none'}")
+    raise RecipeError(
+        f"--set {override}: this recipe has no judge {wanted!r}, only {', '.join(ids) or 'none'}"
+    )

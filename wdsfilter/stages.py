@@ -34,6 +34,8 @@ Note: TypeAlias = Callable[..., None]
 
 @dataclass(frozen=True, slots=True)
 class ShardBegins:
+    """What comes next belongs to this shard."""
+
     shard: Shard
 
 

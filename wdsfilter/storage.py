@@ -55,6 +55,7 @@ def exists(location: str) -> bool:
 
 
 def is_folder(location: str) -> bool:
+    """Whether ``location`` is a folder; a URL that ends in ``/`` always is."""
     if protocol(location) is None:
         return os.path.isdir(location)
     if location.endswith("/"):
@@ -88,7 +89,9 @@ def stat(location: str) -> Stat:
 def open_read(location: str) -> Iterator[BinaryIO]:
     """A buffered stream over the whole object. Raises ReadError, when it opens and while it is read."""
     if location == STDIN:
-        yield cast(BinaryIO, io.BufferedReader(_Checked(sys.stdin.buffer, "standard input", None), READ_BUFFER))
+        yield cast(
+            BinaryIO, io.BufferedReader(_Checked(sys.stdin.buffer, "standard input", None), READ_BUFFER)
+        )
         return
     with _transport(location):
         if protocol(location) is None:
@@ -210,4 +213,3 @@ def probe(folder: Path, token: str) -> None:
         for path in (first, second):
             with suppress(OSError):
                 path.unlink()
-

@@ -30,7 +30,7 @@ class Tally:
 
     folder: OutputFolder
     headers: dict[str, Header] = field(default_factory=dict)
-    counts: Counts = Counts()
+    counts: Counts = field(default_factory=Counts)
 
     def refresh(self) -> Tally:
         for name in self.folder.shard_names():

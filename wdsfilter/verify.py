@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from wdsfilter import fingerprint, ledger, scores, storage
 from wdsfilter.decide import decide
@@ -51,7 +50,9 @@ def read_record(folder: OutputFolder) -> RunRecord:
             specs, Output(**written), tuple(source["image"]), source["max_sample"], record["fingerprints"]
         )
     except FileNotFoundError:
-        raise OutputError(f"{folder.root} is not the output folder of a run (no wdsfilter/run.json)") from None
+        raise OutputError(
+            f"{folder.root} is not the output folder of a run (no wdsfilter/run.json)"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{folder.record}: not readable as a run's record ({error})") from error
 
@@ -83,7 +84,9 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
     yield from _verify_folder(folder, tally)
 
 
-def _verify_ledger(path: Path, name: str, header: Header, rows: Sequence[Row], record: RunRecord) -> Iterator[str]:
+def _verify_ledger(
+    path: Path, name: str, header: Header, rows: Sequence[Row], record: RunRecord
+) -> Iterator[str]:
     if header.shard != name:
         yield f"{path}: speaks of shard {header.shard}"
     for part in ("scoring", "decision"):
@@ -91,7 +94,9 @@ def _verify_ledger(path: Path, name: str, header: Header, rows: Sequence[Row], r
             yield f"{path}: written with another {part} fingerprint than run.json's"
     statuses = Counter(row["status"] for row in rows)
     reasons = Counter(row["reason"] for row in rows if row["reason"])
-    recount = Counts(len(rows), **{s: statuses[s] for s in ledger.STATUSES}, reasons=dict(sorted(reasons.items())))
+    recount = Counts(
+        len(rows), **{s: statuses[s] for s in ledger.STATUSES}, reasons=dict(sorted(reasons.items()))
+    )
     if recount != header.counts:
         yield f"{path}: its rows are not what its metadata counts"
     end = -1

@@ -34,6 +34,7 @@ _ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",
 }
 _BOOT = "import sys; sys.path[:] = sys.argv[3:]; from wdsfilter import worker; worker._serve(*sys.argv[1:3])"
+_PR_SET_PDEATHSIG = 1  # as in <sys/prctl.h>
 _START_SECONDS = 300.0  # imports from a cold network file system
 
 
@@ -41,7 +42,7 @@ def attempt(prepare: Callable[[Pair], Prepared | Unreadable], pair: Pair) -> Pre
     """What ``prepare`` makes of a pair; what it raises costs this pair only."""
     try:
         return prepare(pair)
-    except Exception as error:
+    except Exception as error:  # a stranger's image, a judge's code: anything
         return _unreadable(pair, error)
 
 
@@ -89,7 +90,7 @@ class Worker:
             data = _read(self._socket)
         except OSError as error:
             raise self._down(error) from error
-        return pickle.loads(data)
+        return _loads(data)
 
     def hang_up(self) -> None:
         """Wake whoever sends or receives, with Down. For any thread."""
@@ -121,19 +122,19 @@ def _serve(descriptor: str, parent: str) -> None:
     # A thread of its own, so that the parent never waits for us to take a pair, nor we for its death.
     threading.Thread(target=_listen, args=(connection, inbox)).start()
     try:
-        memory, equipment = pickle.loads(inbox.get())
-        prepares = pickle.loads(equipment)
+        memory, equipment = _loads(inbox.get())
+        prepares = _loads(equipment)
         _limit(memory)
-    except Exception as error:
+    except Exception as error:  # our caller is at the other end
         _write(connection, pickle.dumps(_in_words(error)))
         return
     _write(connection, pickle.dumps(""))
     while True:
-        which, pair = pickle.loads(inbox.get())
+        which, pair = _loads(inbox.get())
         outcome = attempt(prepares[which], pair)
         try:
             answer = pickle.dumps(outcome, protocol=5)
-        except Exception as error:
+        except Exception as error:  # a judge's own type, anything
             answer = pickle.dumps(_unreadable(pair, error))
         del pair, outcome  # not beside the next one
         _write(connection, answer)
@@ -151,8 +152,7 @@ def _die_with(parent: int) -> None:
     if sys.platform == "linux":
         import ctypes
 
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked
         os._exit(0)
 
@@ -184,6 +184,10 @@ def _unreadable(pair: Pair, error: Exception) -> Unreadable:
 
 def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
+
+
+def _loads(data: bytes | bytearray) -> Any:
+    return pickle.loads(data)  # from our own other half: nobody else has the socket
 
 
 def _write(connection: socket.socket, data: bytes) -> None:

@@ -196,7 +196,7 @@ class Workers:
                     deaths = 0
                     worker.patience(self._timeout)
                     self._feed(worker, held, again)
-        except Exception as error:
+        except Exception as error:  # raised where results are waited for
             self._stop(error)
             for task in (*held, *again):
                 task.outcome.set_exception(error)

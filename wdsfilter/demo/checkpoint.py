@@ -10,6 +10,7 @@ number of words in the caption. It knows nothing about images.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,11 @@ TEXTUAL_TOKENS = ("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_suffix
 
 _VOCABULARY = 512  # byte-level tokens and merges, before the added ones
 _STEPS, _PAIRS_PER_STEP = 120, 20
-_WORDS = ["a", "an", "the", "one", "two", "3", "red", "blue", "small", "large", "old", "dog", "cat", "house", "tree", "car", "boat", "man", "woman", "child", "bird", "on", "in", "under", "near", "with", "and", "of", "street", "beach", "table", "photo", "picture", "view", "sky", "morning", "1920s", "vintage,", "wooden", "standing", "running", "smiling"]
+_WORDS = (
+    "a an the one two 3 red blue small large old dog cat house tree car boat man woman child bird "
+    "on in under near with and of street beach table photo picture view sky morning 1920s "
+    "vintage, wooden standing running smiling"
+)
 _CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{- '<|im_start|>' + message['role'] + '\\n' -}}"
@@ -58,7 +63,7 @@ def make_checkpoint(folder: str | Path, *, seed: int = 0, score_first: bool = Tr
     torch.set_num_threads(1)  # a model this small gains nothing from more, and sums stay in one order
     torch.manual_seed(seed)
     try:
-        tokenizer = _tokenizer(random.Random(seed), score_first)
+        tokenizer = _tokenizer(random.Random(seed), score_first)  # reproducible, not secret
         network = _network(tokenizer)
         _train(network, tokenizer, random.Random(seed + 1), score_first)
     finally:
@@ -87,7 +92,7 @@ def _answer(caption: str, score_first: bool) -> str:
 
 def _captions(rng: random.Random) -> Iterator[str]:
     while True:
-        yield " ".join(rng.choices(_WORDS, k=rng.randint(1, 12)))
+        yield " ".join(rng.choices(_WORDS.split(), k=rng.randint(1, 12)))
 
 
 def _tokenizer(rng: random.Random, score_first: bool) -> Any:
@@ -98,7 +103,7 @@ def _tokenizer(rng: random.Random, score_first: bool) -> Any:
     learner = Tokenizer(models.BPE())
     learner.normalizer = stock.backend_tokenizer.normalizer
     learner.pre_tokenizer = stock.backend_tokenizer.pre_tokenizer
-    captions = [caption for caption, _ in zip(_captions(rng), range(500))]
+    captions = list(itertools.islice(_captions(rng), 500))
     texts = [PROMPT + caption for caption in captions] + [
         _answer(caption, score_first) for caption in captions
     ]
@@ -190,6 +195,7 @@ def _batch(rows: Sequence[tuple[list[int], list[int]]], tokenizer: Any) -> dict[
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command above. Returns its exit code."""
     parser = argparse.ArgumentParser(description="Make a tiny judge checkpoint.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)

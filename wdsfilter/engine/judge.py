@@ -61,7 +61,8 @@ class VlmJudge:
     def expect(self, batch: Sequence[Ready]) -> list[Numbers]:
         """Numbers read after the forced start: one forward pass."""
         return [
-            self._expected(pair, *log_p) for pair, log_p in zip(batch, self.model.log_p(batch, self.readout))
+            self._expected(pair, *log_p)
+            for pair, log_p in zip(batch, self.model.log_p(batch, self.readout), strict=True)
         ]
 
     def generate(self, batch: Sequence[Ready]) -> list[str]:
@@ -91,7 +92,7 @@ class VlmJudge:
         generated = [self.grade(answer) for answer in answers]
         forced = [numbers["grade"] for numbers in self.expect(first)]
         starting = sum(answer.startswith(self.start) for answer in answers)
-        agreeing = sum(a == b and a is not None for a, b in zip(generated, forced))
+        agreeing = sum(a == b and a is not None for a, b in zip(generated, forced, strict=True))
         findings = {
             "pairs": len(first),
             "starting_with_the_score": starting,
@@ -118,7 +119,9 @@ class VlmJudge:
     def _expected(self, pair: Ready, log_p: Any, best: Any) -> Numbers:
         reading = self.readout.read(log_p, best)
         values = tuple(self.grades.values())
-        score = None if reading.p is None else sum(p * value for p, value in zip(reading.p, values))
+        score = (
+            None if reading.p is None else sum(p * value for p, value in zip(reading.p, values, strict=True))
+        )
         return {
             "grade": None if reading.index is None else values[reading.index],
             "score": None if score is None else _float32(score),

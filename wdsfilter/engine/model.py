@@ -41,7 +41,7 @@ LogP = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A loaded checkpoint. ``patch_weight`` [embed, 588] is the patch embedding, its two equal frames summed."""
+    """A loaded checkpoint. ``patch_weight`` [embed, 588]: patch embedding, its two equal frames summed."""
 
     network: Any
     device: torch.device
@@ -55,7 +55,7 @@ class Model:
     threads: ThreadPoolExecutor | None
 
     def log_p(self, batch: Sequence[Ready], readout: Readout) -> list[LogP]:
-        """For each pair, log-probabilities [nodes, tokens] fp32 of the readout's tokens and the argmax [nodes]."""
+        """For each pair, log-probabilities [nodes, tokens] of the readout's tokens and the argmax [nodes]."""
         if self.threads is None:
             return self._forward(batch, readout)
         pieces = list(_pieces(batch, self.cores))
@@ -67,7 +67,11 @@ class Model:
         rows = [self._row(pair, readout) for pair in batch]
         starts = list(itertools.accumulate((row.length for row in rows), initial=0))
         ids = np.concatenate([part for pair in batch for part in (pair.ids, readout.forced)], dtype=np.int64)
-        keep = [at + len(pair.ids) + slot for at, pair in zip(starts, batch) for slot in readout.slots]
+        keep = [
+            at + len(pair.ids) + slot
+            for at, pair in zip(starts, batch, strict=False)
+            for slot in readout.slots
+        ]
 
         parts = self.network.model
         embedded = parts.language_model.embed_tokens(self._to(ids))
@@ -146,7 +150,7 @@ class Model:
 
 
 def _pieces(batch: Sequence[Ready], cores: int) -> Iterator[Sequence[Ready]]:
-    """``batch`` in order, cut into pieces of about as many tokens each: a multiple of ``cores``, none large."""
+    """``batch`` in order, in pieces of about as many tokens each: a multiple of ``cores``, none large."""
     total = sum(len(pair.ids) for pair in batch)
     rounds = math.ceil(total / (_CPU_PIECE * cores))
     most = math.ceil(total / (rounds * cores))

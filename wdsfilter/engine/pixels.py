@@ -56,7 +56,7 @@ class PatchPlan:
         return wide, high
 
     def patches(self, image: Image.Image) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-        """Patches of an RGB image, [n, 3 * patch * patch] uint8, and the grid (rows, columns), n = rows * columns.
+        """Patches of an RGB image, [rows * columns, 3 * patch * patch] uint8, and the grid (rows, columns).
 
         Patches that merge into one visual token stand together. Raises BadImage (``image_aspect``).
         """

@@ -59,7 +59,7 @@ class Readout:
         return (*self.trunk, *(token for branch in self.branches for token in branch))
 
     def read(self, log_p: npt.NDArray[np.float32], best: npt.NDArray[np.int64]) -> Reading:
-        """Grades from ``log_p`` [nodes, tokens] over the whole vocabulary and ``best`` [nodes], its argmax."""
+        """Grades from ``log_p`` [nodes, tokens] over the whole vocabulary and argmax ``best`` [nodes]."""
         column = {token: i for i, token in enumerate(self.tokens)}
         row = {node: i for i, node in enumerate(self.nodes)}
         children = {

@@ -61,7 +61,8 @@ class Scale(BaseModel):
         """Text of an answer -> its number, ascending."""
         if self.values is not None:
             return dict(sorted(self.values.items(), key=lambda item: item[1]))
-        assert self.lowest is not None and self.highest is not None
+        assert self.lowest is not None
+        assert self.highest is not None
         return {str(n): n for n in range(self.lowest, self.highest + 1)} if self.lowest < self.highest else {}
 
 
@@ -116,7 +117,13 @@ class Options(JudgeOptions):
     max_tokens_per_batch: int = Field(default=16384, ge=1)
     window: int = Field(default=256, ge=1)
     check: Check = Check()
-    at_least: int | AtLeast = decides(AtLeast(grade=9))
+    at_least: AtLeast = decides(AtLeast(grade=9))
+
+    @field_validator("at_least", mode="before")
+    @classmethod
+    def _bare_number(cls, given: Any) -> Any:
+        """A bare number means a grade."""
+        return {"grade": given} if isinstance(given, int) and not isinstance(given, bool) else given
 
     @field_validator("prompt")
     @classmethod
@@ -142,16 +149,11 @@ class Options(JudgeOptions):
     def _consistent(self) -> Options:
         if self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels ({self.min_pixels}) is more than max_pixels ({self.max_pixels})")
-        if self.readout == "generate" and self.rule.with_probability is not None:
+        if self.readout == "generate" and self.at_least.with_probability is not None:
             raise ValueError(
                 "at_least.with_probability needs readout: expected; generating measures no probabilities"
             )
         return self
-
-    @property
-    def rule(self) -> AtLeast:
-        """``at_least``, where a bare number means a grade."""
-        return AtLeast(grade=self.at_least) if isinstance(self.at_least, int) else self.at_least
 
 
 def fields(options: Options) -> Mapping[str, str]:
@@ -171,7 +173,7 @@ def fields(options: Options) -> Mapping[str, str]:
 
 def decide(options: Options, numbers: Numbers) -> Decision | None:
     """``unparsable`` without a grade, ``dropped`` below ``at_least``, None otherwise."""
-    grade, rule = numbers["grade"], options.rule
+    grade, rule = numbers["grade"], options.at_least
     if grade is None:
         return Decision("unparsable", "no_grade", _shown(numbers.get("justification")))
     if rule.score is not None:
@@ -180,7 +182,9 @@ def decide(options: Options, numbers: Numbers) -> Decision | None:
     if rule.with_probability is None:
         return _unless(grade >= rule.grade, f"grade {grade} < {rule.grade}")
     reached = fsum(
-        p for p, value in zip(numbers["p"], options.scale.grades().values()) if value >= rule.grade
+        p
+        for p, value in zip(numbers["p"], options.scale.grades().values(), strict=True)
+        if value >= rule.grade
     )
     return _unless(
         reached >= rule.with_probability,

@@ -1,0 +1,178 @@
+"""How fast shards go through, when the judge costs nothing.
+
+Two comparisons over the same generated shards (small JPEGs padded to 30 to 60 KB, a caption and a
+json each, as in CC12M), the arms in turn in one process, every output flushed to the disk:
+
+- ``run``: a whole run with the scripted judge that keeps all (scores as members, ledger, hashes,
+  commits) against the shortest loop that webdataset's users write: read, add a score member, write.
+- ``bytes``: ``read_samples`` and ``ShardWriter`` alone against a copy of the same files.
+
+A ratio below 1 means that wdsfilter took less time. The folder should be in memory (the default is
+/dev/shm where there is one), or the disk is measured.
+
+    python benchmarks/data_path.py [--rounds 7] [--samples 2000] [--folder FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import io
+import json
+import os
+import pstats
+import random
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import measure
+import webdataset
+from PIL import Image
+
+from wdsfilter import pipeline, recipe, storage
+from wdsfilter.samples import Sample
+from wdsfilter.shards.reader import read_samples
+from wdsfilter.shards.writer import ShardWriter
+
+SHARDS = 4
+PACKAGES = ("webdataset", "pyarrow", "pillow")
+
+
+def make_shards(folder: Path, samples: int) -> list[Path]:
+    """``samples`` pairs in shards as img2dataset makes them."""
+    chance = random.Random(0)
+    folder.mkdir(parents=True)
+    paths = [folder / f"{number:05d}.tar" for number in range(SHARDS)]
+    for number, path in enumerate(paths):
+        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+            for position in range(samples // SHARDS):
+                key = f"{number:05d}{position:04d}"
+                caption = f"Picture number {position} of shard {number}, which shows noise on a plain ground."
+                fields = {
+                    "key": key,
+                    "caption": caption,
+                    "url": f"https://example.org/{key}.jpg",
+                    "status": "success",
+                    "width": 64,
+                    "height": 48,
+                    "sha256": chance.randbytes(32).hex(),
+                }
+                members = {
+                    "jpg": picture(chance),
+                    "txt": caption.encode(),
+                    "json": json.dumps(fields).encode(),
+                }
+                for extension, data in members.items():
+                    info = tarfile.TarInfo(f"{key}.{extension}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    return paths
+
+
+def picture(chance: random.Random) -> bytes:
+    """A small JPEG that decodes, made 30 to 60 KB long by what stands behind its end."""
+    file = io.BytesIO()
+    Image.frombytes("RGB", (8, 6), chance.randbytes(144)).resize((64, 48)).save(file, "JPEG")
+    return file.getvalue() + chance.randbytes(chance.randrange(30_000, 60_000))
+
+
+def run_all(shards: Sequence[Path], output: Path) -> None:
+    """The whole run, as the command line does it."""
+    listed = [{"path": str(path)} for path in shards]
+    parsed = recipe.parse({"input": {"shards": listed}, "judges": ["scripted"], "guard": False})
+    with pipeline.Runner(pipeline.plan(parsed, output)) as runner:
+        runner.open()
+        kept = sum(r.header.counts.kept for r in pipeline.run(runner) if isinstance(r, pipeline.Committed))
+    assert kept > 0
+
+
+def webdataset_loop(shards: Sequence[Path], output: Path) -> None:
+    """Read, add a score, write: the same samples, each shard under its own name, flushed like ours."""
+    output.mkdir()
+    for path in shards:
+        with (output / path.name).open("wb") as file:
+            source = webdataset.WebDataset(str(path), shardshuffle=False)
+            with webdataset.TarWriter(file) as writer:
+                for sample in source:
+                    kept = {name: value for name, value in sample.items() if name != "__url__"}
+                    kept["score.json"] = b'{"scripted": {"grade": 10, "score": 10.0}}\n'
+                    writer.write(kept)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def copy_samples(shards: Sequence[Path], output: Path) -> None:
+    """Every sample through the strict reader and the writer."""
+    output.mkdir()
+    for path in shards:
+        writer = ShardWriter(output / path.name)
+        with storage.open_read(str(path)) as stream:
+            for item in read_samples(stream):
+                assert isinstance(item, Sample)
+                writer.add(item.members)
+        writer.close()
+
+
+def copy_files(shards: Sequence[Path], output: Path) -> None:
+    """The same bytes without a look at them, flushed like ours."""
+    output.mkdir()
+    for path in shards:
+        with path.open("rb") as source, (output / path.name).open("xb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def compare(shards: Sequence[Path], output: Path, rounds: int, samples: int) -> dict[str, Any]:
+    """Both comparisons, ratios taken round by round."""
+    result: dict[str, Any] = {}
+    for name, ours, theirs in (("run", run_all, webdataset_loop), ("bytes", copy_samples, copy_files)):
+        taken = measure.in_turn(
+            {"wdsfilter": lambda ours=ours: ours(shards, output), "reference": lambda t=theirs: t(shards, output)},
+            rounds,
+            between=lambda: shutil.rmtree(output),
+        )
+        result[name] = {
+            "reference": theirs.__name__,
+            "ratio": measure.ratios(taken["wdsfilter"], taken["reference"]),
+            "wdsfilter_seconds": measure.spread(taken["wdsfilter"]),
+            "reference_seconds": measure.spread(taken["reference"]),
+            "wdsfilter_us_per_sample": round(measure.spread(taken["wdsfilter"])["median"] / samples * 1e6, 1),
+        }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    memory = Path("/dev/shm")
+    parser.add_argument("--folder", type=Path, default=memory if memory.is_dir() else None)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--profile", action="store_true", help="show where one run's time goes, and stop")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+        folder = Path(temporary)
+        shards = make_shards(folder / "shards", options.samples)
+        if options.profile:
+            profile = cProfile.Profile()
+            profile.runcall(run_all, shards, folder / "output")
+            pstats.Stats(profile).sort_stats("tottime").print_stats(40)
+            return
+        size = sum(path.stat().st_size for path in shards)
+        result = compare(shards, folder / "output", options.rounds, options.samples)
+    for name, numbers in result.items():
+        ratio = numbers["ratio"]
+        print(
+            f"{name}: {ratio['median']:.2f} times {numbers['reference']} "
+            f"({ratio['min']:.2f} to {ratio['max']:.2f}), {numbers['wdsfilter_us_per_sample']:.0f} us a sample"
+        )
+    facts = {"samples": options.samples, "shards": SHARDS, "bytes": size, "rounds": options.rounds}
+    print(measure.save("data_path", {"input": facts, "result": result}, PACKAGES))
+
+
+if __name__ == "__main__":
+    main()

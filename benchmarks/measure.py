@@ -1,0 +1,96 @@
+"""What the benchmarks share: rounds in turn, medians, and a JSON result that says how it came about."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock seconds that ``work`` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def in_turn(
+    arms: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    warm_up: int = 1,
+    between: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds of every arm in every round, after ``warm_up`` rounds that do not count.
+
+    The arms run one after the other in each round, in an order that turns round every time, so that
+    whatever else the machine does falls on all of them. ``between`` is called, untimed, after each.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in arms}
+    for number in range(warm_up + rounds):
+        for name in list(arms)[:: 1 if number % 2 else -1]:
+            spent = seconds(arms[name])
+            between()
+            if number >= warm_up:
+                taken[name].append(spent)
+    return taken
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {
+        "median": round(statistics.median(values), 4),
+        "min": round(min(values), 4),
+        "max": round(max(values), 4),
+    }
+
+
+def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
+    """Spread of the quotients, taken round by round."""
+    return spread([n / d for n, d in zip(numerator, denominator, strict=True)])
+
+
+def machine() -> dict[str, Any]:
+    """Processor and system, without the host's name."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {"cpu": model, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Python's version and those of ``packages`` that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def save(name: str, result: Mapping[str, Any], packages: Sequence[str] = ()) -> Path:
+    """Write ``results/NAME.json``: the result, and machine, versions, date and command."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    document = {
+        "benchmark": name,
+        "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine(),
+        "versions": versions(*packages),
+        **result,
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    return path
