@@ -42,7 +42,7 @@ def write_shard(path: Path, keys: Iterable[str], caption: str = "a picture of nu
                 "jpg": jpeg(number + len(key)),
                 "txt": caption.format(number).encode(),
                 "json": json.dumps({"uid": f"{number:032x}", "url": f"https://example.org/{key}"}).encode(),
-                "npy": os.urandom(0) + bytes([number % 256]) * 40,
+                "bin": bytes([number % 256]) * 40,
             }
             for extension, data in members.items():
                 info = tarfile.TarInfo(f"{key}.{extension}")

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from wdsfilter.background import start_thread
 from wdsfilter.failpoints import hit
 from wdsfilter.output import OutputFolder
 
@@ -36,10 +37,9 @@ class Claims:
         self._seen: dict[str, _Sighting] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="wdsfilter-claims", daemon=True)
 
     def __enter__(self) -> Claims:
-        self._thread.start()
+        self._thread = start_thread(self._beat, "claims")
         return self
 
     def __exit__(self, *exception: object) -> None:

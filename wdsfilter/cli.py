@@ -253,7 +253,16 @@ def demo(
     if not (judge / "config.json").exists():
         out.print(f"making {judge}, a checkpoint that answers in form and knows nothing about images")
         make_checkpoint(judge)
-    arguments = ["run", "demo", "--shards", pattern, "--set", f"judges.vlm.model={judge}", "-o", str(folder / "out")]
+    arguments = [
+        "run",
+        "demo",
+        "--shards",
+        pattern,
+        "--set",
+        f"judges.vlm.model={judge}",
+        "-o",
+        str(folder / "out"),
+    ]
     out.print(f"wdsfilter {shlex.join(arguments)}", markup=False)
     code = main(arguments)
     if code == 0:

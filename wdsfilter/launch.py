@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import platform
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
+from wdsfilter.background import start_thread
 from wdsfilter.errors import UserError
 
 
@@ -75,4 +75,4 @@ def exit_with_parent(seconds: float = 1.0) -> None:
             time.sleep(seconds)
         os._exit(1)
 
-    threading.Thread(target=watch, name="wdsfilter-parent", daemon=True).start()
+    start_thread(watch, "parent")

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
+from wdsfilter.background import start_thread
+
 T = TypeVar("T")
 
 _CHUNK = 32
@@ -62,8 +64,7 @@ def prefetched(
                 finished.append(error)
                 changed.notify_all()
 
-    thread = threading.Thread(target=read, name="wdsfilter-read", daemon=True)
-    thread.start()
+    thread = start_thread(read, "read")
     try:
         while True:
             with changed:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from wdsfilter.background import start_thread
 from wdsfilter.ledger import Counts
 from wdsfilter.summary import Tally
 
@@ -39,10 +40,9 @@ class ProgressLine:
         self._judging = judging
         self._speeds: deque[tuple[float, int]] = deque()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._show, name="wdsfilter-progress", daemon=True)
 
     def __enter__(self) -> ProgressLine:
-        self._thread.start()
+        self._thread = start_thread(self._show, "progress")
         return self
 
     def __exit__(self, *exception: object) -> None:

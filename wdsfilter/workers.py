@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import pickle
 import queue
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -30,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from wdsfilter.background import start_thread
 from wdsfilter.errors import JudgeError, WdsfilterError
 from wdsfilter.judges import Prepare
 from wdsfilter.samples import Pair, Prepared, Unreadable
@@ -91,12 +91,9 @@ class Workers:
         self._lock = threading.Lock()  # past the end no worker starts and no task is queued
         self._end: Exception | None = None
         self._alive: set[Worker] = set()
-        self._threads = [
-            threading.Thread(target=self._lane, name=f"wdsfilter-worker-{number}", daemon=True)
-            for number in range(count)
-        ]
-        for thread in self._threads:
-            thread.start()
+        # A worker inherits that signals are blocked: a terminal or a scheduler signals the whole group,
+        # but the parent decides.
+        self._threads = [start_thread(self._lane, f"worker-{number}") for number in range(count)]
 
     def __enter__(self) -> Workers:
         return self
@@ -127,12 +124,16 @@ class Workers:
         of images and the one that exceeds them) are in flight. Calls may be nested: one's output can be
         another's items. Closing the generator takes back what no worker has begun.
         """
+        if not self._threads:
+            for item in items:
+                pair = pair_of(item)
+                yield item, attempt(self._prepares[which], pair) if pair else None
+            return
         window: deque[tuple[T, _Task | None]] = deque()
         pairs = size = 0
 
         def is_full() -> bool:
-            in_flight = pairs >= lookahead or size >= max_bytes or len(window) >= _PASSING * lookahead
-            return in_flight or not self._threads
+            return pairs >= lookahead or size >= max_bytes or len(window) >= _PASSING * lookahead
 
         def oldest() -> tuple[T, Prepared | Unreadable | None]:
             nonlocal pairs, size
@@ -141,7 +142,7 @@ class Workers:
                 return item, None
             pairs -= 1
             size -= len(task.pair.image)
-            return item, self._result(task)
+            return item, task.outcome.result()
 
         try:
             for item in items:
@@ -169,14 +170,8 @@ class Workers:
             self._queue.put(task)
         return task
 
-    def _result(self, task: _Task) -> Prepared | Unreadable:
-        return task.outcome.result() if self._threads else attempt(self._prepares[task.which], task.pair)
-
     def _lane(self) -> None:
         """What one thread does: keep one worker going until the end."""
-        # Ctrl-C and SIGTERM are for the main thread, which must not sleep on when they come. A worker
-        # inherits this: a terminal or a scheduler signals the whole group, but the parent decides.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         held: deque[_Task] = deque()  # at the worker, in the order of its answers
         again: deque[_Task] = deque()  # were at a worker that went down
         deaths = 0

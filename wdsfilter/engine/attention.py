@@ -45,6 +45,8 @@ def per_row_attention(
     Causal as the module is (the language model) unless ``is_causal`` says otherwise (the vision tower).
     """
     causal = bool(module.is_causal) if is_causal is None else is_causal
+    if not causal and query.shape[2] != sum(span.length for span in spans):
+        spans = (Span(query.shape[2]),)  # transformers 4.57 splits a pack of images itself, by its own names
     grouped = key.shape[1] != query.shape[1]
 
     def attend(
