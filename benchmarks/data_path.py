@@ -25,7 +25,7 @@ import random
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from wdsfilter import pipeline, recipe, storage
 from wdsfilter.samples import Sample
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.writer import ShardWriter
+from wdsfilter.stages import Committed
 
 SHARDS = 4
 PACKAGES = ("webdataset", "pyarrow", "pillow")
@@ -86,22 +87,23 @@ def run_all(shards: Sequence[Path], output: Path) -> None:
     parsed = recipe.parse({"input": {"shards": listed}, "judges": ["scripted"], "guard": False})
     with pipeline.Runner(pipeline.plan(parsed, output)) as runner:
         runner.open()
-        kept = sum(r.header.counts.kept for r in pipeline.run(runner) if isinstance(r, pipeline.Committed))
-    assert kept > 0
+        done = [result for result in pipeline.run(runner) if isinstance(result, Committed)]
+    assert len(done) == len(shards)
+    assert all(result.header.counts.kept == result.header.counts.samples > 0 for result in done)
 
 
-def webdataset_loop(shards: Sequence[Path], output: Path) -> None:
-    """Read, add a score, write: the same samples, each shard under its own name, flushed like ours."""
+def webdataset_loop(shards: Sequence[Path], output: Path, samples: int) -> None:
+    """Read, add a score, write: the same samples in shards of the same size, flushed like ours."""
     output.mkdir()
-    for path in shards:
-        with (output / path.name).open("wb") as file:
-            source = webdataset.WebDataset(str(path), shardshuffle=False)
-            with webdataset.TarWriter(file) as writer:
-                for sample in source:
-                    kept = {name: value for name, value in sample.items() if name != "__url__"}
-                    kept["score.json"] = b'{"scripted": {"grade": 10, "score": 10.0}}\n'
-                    writer.write(kept)
-            file.flush()
+    names = str(output / "%05d.tar")
+    source = webdataset.WebDataset([str(path) for path in shards], shardshuffle=False)
+    with webdataset.ShardWriter(names, maxcount=samples // SHARDS, maxsize=1 << 40, verbose=0) as writer:
+        for sample in source:
+            kept = {name: value for name, value in sample.items() if name != "__url__"}
+            kept["score.json"] = b'{"scripted": {"grade": 10, "score": 10.0}}\n'
+            writer.write(kept)
+    for path in output.iterdir():
+        with path.open("rb") as file:
             os.fsync(file.fileno())
 
 
@@ -129,25 +131,28 @@ def copy_files(shards: Sequence[Path], output: Path) -> None:
 
 def compare(shards: Sequence[Path], output: Path, rounds: int, samples: int) -> dict[str, Any]:
     """Both comparisons, ratios taken round by round."""
+    comparisons: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "run": (lambda: run_all(shards, output), lambda: webdataset_loop(shards, output, samples)),
+        "bytes": (lambda: copy_samples(shards, output), lambda: copy_files(shards, output)),
+    }
     result: dict[str, Any] = {}
-    for name, ours, theirs in (("run", run_all, webdataset_loop), ("bytes", copy_samples, copy_files)):
-        taken = measure.in_turn(
-            {"wdsfilter": lambda ours=ours: ours(shards, output), "reference": lambda t=theirs: t(shards, output)},
-            rounds,
-            between=lambda: shutil.rmtree(output),
-        )
+    for name, (ours, reference) in comparisons.items():
+        arms = {"wdsfilter": ours, "reference": reference}
+        taken = measure.in_turn(arms, rounds, between=lambda: shutil.rmtree(output))
         result[name] = {
-            "reference": theirs.__name__,
+            "reference": {"run": "webdataset loop", "bytes": "file copy"}[name],
             "ratio": measure.ratios(taken["wdsfilter"], taken["reference"]),
-            "wdsfilter_seconds": measure.spread(taken["wdsfilter"]),
-            "reference_seconds": measure.spread(taken["reference"]),
-            "wdsfilter_us_per_sample": round(measure.spread(taken["wdsfilter"])["median"] / samples * 1e6, 1),
+            "us_per_sample": {
+                arm: measure.spread([s / samples * 1e6 for s in spent]) for arm, spent in taken.items()
+            },
         }
     return result
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     memory = Path("/dev/shm")
     parser.add_argument("--folder", type=Path, default=memory if memory.is_dir() else None)
     parser.add_argument("--rounds", type=int, default=7)
@@ -165,10 +170,10 @@ def main() -> None:
         size = sum(path.stat().st_size for path in shards)
         result = compare(shards, folder / "output", options.rounds, options.samples)
     for name, numbers in result.items():
-        ratio = numbers["ratio"]
+        ratio, ours = numbers["ratio"], numbers["us_per_sample"]["wdsfilter"]
         print(
-            f"{name}: {ratio['median']:.2f} times {numbers['reference']} "
-            f"({ratio['min']:.2f} to {ratio['max']:.2f}), {numbers['wdsfilter_us_per_sample']:.0f} us a sample"
+            f"{name}: {ratio['median']:.2f} times the {numbers['reference']} "
+            f"({ratio['min']:.2f} to {ratio['max']:.2f}), {ours['median']:.0f} us a sample"
         )
     facts = {"samples": options.samples, "shards": SHARDS, "bytes": size, "rounds": options.rounds}
     print(measure.save("data_path", {"input": facts, "result": result}, PACKAGES))

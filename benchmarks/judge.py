@@ -5,7 +5,8 @@
 Ours is ``readout: expected``: one packed forward pass per batch, from stored bytes to numbers. The
 published loop is the stock processor, padded batches of 16 and greedy generation of the whole answer
 (at most 512 tokens). Both get the published pixel bounds with --published-pixels, small ones without.
-They run in turn, so that what else the machine does falls on both. Without --model the demo's
+They run in turn, so that what else the machine does falls on both; it does not fall on both alike, so
+a wide spread means: measure again on a quiet machine. Without --model the demo's
 checkpoint is made, whose answers are about a dozen tokens long: real justifications are longer, which
 favours ours more. Prints the median ratio and its spread; writes ``benchmarks/results/judge.json``.
 """
@@ -142,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = {"ours": ours(options, arguments.device), "published": published(options, arguments.device)}
 
     pairs = render(arguments.pairs)
+    load = os.getloadavg()[0]  # of others: on a busy machine the loop that waits for threads loses more
     grades = {name: run(pairs) for name, run in runs.items()}  # also warms both up
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(arguments.rounds):
@@ -153,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "machine": {
             "cpus": os.cpu_count(),
             "architecture": platform.machine(),
+            "load_before": round(load, 2),
             "device": torch.cuda.get_device_name(arguments.device) if arguments.device != "cpu" else "cpu",
         },
         "versions": {module.__name__: module.__version__ for module in (torch, transformers, numpy, PIL)},

@@ -69,7 +69,12 @@ def block(
 ) -> bytes:
     """A header block by hand, with the right checksum. ``size`` may be the field's own bytes."""
     field = size if isinstance(size, bytes) else b"%011o\0" % size
-    before = name.ljust(100, b"\0") + b"0000644\x000000000\x000000000\0" + field.ljust(12, b"\0") + b"00000000000\0"
+    before = (
+        name.ljust(100, b"\0")
+        + b"0000644\x000000000\x000000000\0"
+        + field.ljust(12, b"\0")
+        + b"00000000000\0"
+    )
     after = kind + bytes(100) + magic.ljust(8, b"\0") + bytes(80) + prefix.ljust(155, b"\0") + bytes(12)
     return before + b"%06o\0 " % (sum(before) + 8 * 0x20 + sum(after)) + after
 
@@ -87,7 +92,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 def stream(data: bytes) -> BinaryIO:
     """``data`` as storage would hand it out."""
-    return cast(BinaryIO, io.BufferedReader(io.BytesIO(data)))  # type: ignore[arg-type]
+    return cast(BinaryIO, io.BufferedReader(io.BytesIO(data)))
 
 
 def read(data: bytes, max_sample_bytes: int = MAX_SAMPLE_BYTES) -> list[Sample | Unreadable | Damage]:

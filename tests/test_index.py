@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import wids
-
-from tests.shards import pairs, write_shard
 from wdsfilter.shards.index import NAMES, index_files
 
 SIZES = {"b/1.tar": 3, "0.tar": 5, "ü.tar": 1}
@@ -51,12 +47,3 @@ def test_no_shards_are_a_list_too() -> None:
     files = index_files({})
     assert files["shards.txt"] == b""
     assert json.loads(files["index.json"])["shardlist"] == []
-
-
-def test_wids_loads_it(tmp_path: Path) -> None:
-    """webdataset's random-access loader opens the index and finds every sample."""
-    for number in range(2):
-        write_shard(tmp_path / f"{number}.tar", pairs(3, first=3 * number))
-    (tmp_path / "index.json").write_bytes(index_files({"0.tar": 3, "1.tar": 3})["index.json"])
-    dataset = wids.ShardListDataset(str(tmp_path / "index.json"), cache_dir=str(tmp_path / "cache"), keep=True)
-    assert len(dataset) == 6

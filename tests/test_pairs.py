@@ -79,7 +79,9 @@ def test_captions_may_have_dotted_extensions() -> None:
         pytest.param(sample(gif=b"i", txt=b"c"), "txt", "no_image", "jpg, png among gif, txt", id="no-image"),
         pytest.param(sample(seg_jpg=b"i", txt=b"c"), "txt", "no_image", "first dot", id="dotted-image"),
         pytest.param(sample(x1_jpg=b"i", x2_jpg=b"i"), "txt", "merged_names", "one sample", id="merged"),
-        pytest.param(sample(jpg=b"i", json=b"{}"), "txt", "no_caption", "no .txt among jpg, json", id="no-caption"),
+        pytest.param(
+            sample(jpg=b"i", json=b"{}"), "txt", "no_caption", "no .txt among jpg, json", id="no-caption"
+        ),
         pytest.param(sample(jpg=b"i", txt=b""), "txt", "empty_caption", "", id="empty"),
         pytest.param(sample(jpg=b"i", txt=b" \t\r\n"), "txt", "empty_caption", "", id="blank"),
         pytest.param(sample(jpg=b"i", txt=b"\xff\xfe"), "txt", "caption_not_utf8", "0xff", id="not-utf8"),
@@ -91,16 +93,26 @@ def test_captions_may_have_dotted_extensions() -> None:
             sample(jpg=b"i", json=b'{"text": null}'), "json.text", "no_caption", "only text", id="null-field"
         ),
         pytest.param(
-            sample(jpg=b"i", json=b'{"\\ud800": 1}'), "json.text", "no_caption", "\\ud800", id="field-a-surrogate"
+            sample(jpg=b"i", json=b'{"\\ud800": 1}'),
+            "json.text",
+            "no_caption",
+            "\\ud800",
+            id="field-a-surrogate",
         ),
         pytest.param(
-            sample(jpg=b"i", json=b'{"text": ["x"]}'), "json.text", "caption_not_text", "list", id="list-field"
+            sample(jpg=b"i", json=b'{"text": ["x"]}'),
+            "json.text",
+            "caption_not_text",
+            "list",
+            id="list-field",
         ),
         pytest.param(
             sample(jpg=b"i", json=b'{"text": "\\ud800"}'), "json.text", "caption_not_utf8", "", id="surrogate"
         ),
         pytest.param(sample(jpg=b"i", json=b"{"), "json.text", "bad_json", "", id="json-cut"),
-        pytest.param(sample(jpg=b"i", json=b"[]"), "json.text", "bad_json", "list, not an object", id="json-list"),
+        pytest.param(
+            sample(jpg=b"i", json=b"[]"), "json.text", "bad_json", "list, not an object", id="json-list"
+        ),
         pytest.param(sample(jpg=b"i", json=b"[" * 99_999), "json.text", "bad_json", "", id="json-too-deep"),
         pytest.param(sample(jpg=b"i", json=b"\xff"), "json.text", "bad_json", "", id="json-not-utf8"),
     ],

@@ -42,7 +42,9 @@ def by_webdataset(data: bytes) -> list[Content]:
     """The samples that webdataset's own loader finds."""
     source = [{"url": "memory.tar", "stream": io.BytesIO(data)}]
     samples = tariterators.group_by_keys(tariterators.tar_file_expander(source))
-    return [(s["__key__"], [(n, d) for n, d in s.items() if n not in ("__key__", "__url__")]) for s in samples]
+    return [
+        (s["__key__"], [(n, d) for n, d in s.items() if n not in ("__key__", "__url__")]) for s in samples
+    ]
 
 
 def random_shard(seed: int) -> bytes:
@@ -107,12 +109,16 @@ def test_names_split_as_in_webdataset() -> None:
         pytest.param(["3.jpg", "3.JPG"], ["3:duplicate_member"], id="upper-and-lower-case"),
         pytest.param(["a.jpg", "b.jpg", "a.txt"], ["a", "b", "a:duplicate_key"], id="key-twice"),
         pytest.param(
-            ["a.jpg", "b.jpg", "a.txt", "b.txt"], ["a", "b", "a:duplicate_key", "b:duplicate_key"], id="interleaved"
+            ["a.jpg", "b.jpg", "a.txt", "b.txt"],
+            ["a", "b", "a:duplicate_key", "b:duplicate_key"],
+            id="interleaved",
         ),
         pytest.param(["a/1.jpg", "b/1.jpg", "1.jpg"], ["a/1", "b/1", "1"], id="folders-tell-keys-apart"),
         pytest.param(["img.001.jpg", "img.002.jpg"], ["img"], id="dotted-names-are-one-sample"),
         pytest.param(["a.jpg", "a.__bad__", "b.jpg"], ["a:reserved_name", "b"], id="reserved-bad"),
-        pytest.param(["a.__key__", "b.__URL__"], ["a:reserved_name", "b:reserved_name"], id="reserved-key-and-url"),
+        pytest.param(
+            ["a.__key__", "b.__URL__"], ["a:reserved_name", "b:reserved_name"], id="reserved-key-and-url"
+        ),
         pytest.param(["a.__local_path__"], ["a:reserved_name"], id="reserved-path"),
         pytest.param(["/etc/a.jpg", "b.jpg"], ["/etc/a:unsafe_name", "b"], id="absolute"),
         pytest.param(["../a.jpg", "a/../b.jpg"], ["../a:unsafe_name", "a/../b:unsafe_name"], id="dot-dot"),
@@ -135,7 +141,9 @@ def test_a_nul_in_a_name_is_unsafe() -> None:
 
 def test_a_sparse_member_costs_its_sample_alone() -> None:
     """A sparse member keeps its place in its sample, which is reported, and the next one is sound."""
-    data = block(b"a.jpg") + block(b"a.txt", 512, b"S", magic=b"ustar  \0") + bytes(512) + block(b"b.jpg") + END
+    data = (
+        block(b"a.jpg") + block(b"a.txt", 512, b"S", magic=b"ustar  \0") + bytes(512) + block(b"b.jpg") + END
+    )
     assert outcome(read(data)) == ["a:sparse", "b"]
 
 
@@ -153,7 +161,9 @@ def test_a_cut_loses_nothing_silently() -> None:
         assert sound == whole[: len(sound)], cut
         if cut < end:
             assert isinstance(found[-1], Damage), cut
-            assert [item.reason for item in found if isinstance(item, Unreadable)] in ([], ["incomplete"]), cut
+            assert [item.reason for item in found if isinstance(item, Unreadable)] in ([], ["incomplete"]), (
+                cut
+            )
             assert found[-1].offset <= cut
         else:
             assert sound == whole, cut
@@ -179,7 +189,9 @@ def test_vandalism_never_passes_for_data(seed: int) -> None:
     keys = [key for key, _ in contents(read(data))]
     for _ in range(20):
         at = chance.randrange(len(data) // tar.BLOCK) * tar.BLOCK
-        wrong = chance.choice([chance.randbytes(tar.BLOCK), bytes(tar.BLOCK), b"", data[:at][-tar.BLOCK :] * 2])
+        wrong = chance.choice(
+            [chance.randbytes(tar.BLOCK), bytes(tar.BLOCK), b"", data[:at][-tar.BLOCK :] * 2]
+        )
         found = read(data[:at] + wrong + data[at + tar.BLOCK :])
         sound = [key for key, _ in contents(found)]
         assert sound == keys[: len(sound)]

@@ -37,7 +37,9 @@ ROW: Row = {
     },
     "scripted": {"grade": 9, "score": float(numpy.float32(8.7))},
 }
-RULES = '"rules": {"bytes": 45000, "chars": 31, "height": 480, "matches_pattern": true, "width": 640, "words": 6}'
+RULES = (
+    '"rules": {"bytes": 45000, "chars": 31, "height": 480, "matches_pattern": true, "width": 640, "words": 6}'
+)
 SCORES = f'{{{RULES}, "scripted": {{"grade": 9, "score": 8.7}}}}'
 
 
@@ -79,13 +81,17 @@ def test_without_scores_nothing_is_added() -> None:
         pytest.param(b"{}", b'{"wdsfilter": @}', id="empty"),
         pytest.param(b'{"a": 1}', b'{"a": 1, "wdsfilter": @}', id="plain"),
         pytest.param(b'{"a": 1}\n', b'{"a": 1, "wdsfilter": @}\n', id="newline-stays"),
-        pytest.param(b'  {\n "a" :1.50 \n}\r\n ', b'  {\n "a" :1.50 \n, "wdsfilter": @}\r\n ', id="blanks-stay"),
+        pytest.param(
+            b'  {\n "a" :1.50 \n}\r\n ', b'  {\n "a" :1.50 \n, "wdsfilter": @}\r\n ', id="blanks-stay"
+        ),
         pytest.param(
             b'{"a":1e3,"a":2,"\\u00e9":"\xc3\xa9"}',
             b'{"a":1e3,"a":2,"\\u00e9":"\xc3\xa9", "wdsfilter": @}',
             id="spellings-stay",
         ),
-        pytest.param(b'\xef\xbb\xbf{"a": {}}', b'\xef\xbb\xbf{"a": {}, "wdsfilter": @}', id="byte-order-mark"),
+        pytest.param(
+            b'\xef\xbb\xbf{"a": {}}', b'\xef\xbb\xbf{"a": {}, "wdsfilter": @}', id="byte-order-mark"
+        ),
         pytest.param(b'{"a": NaN, "b": "}"}', b'{"a": NaN, "b": "}", "wdsfilter": @}', id="not-strict"),
     ],
 )

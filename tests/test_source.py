@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import sys
 from collections.abc import Iterator
@@ -64,7 +65,9 @@ def test_a_name_is_the_path_below_the_fixed_root(shards: Path, pattern: str, exp
 def test_relative_patterns(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names do not depend on the folder that a run was started in."""
     monkeypatch.chdir(shards / "a")
-    assert names("{0..1}.tar") == names("*.tar") == names("../a/{0..1}.tar") == names(".") == ["0.tar", "1.tar"]
+    assert (
+        names("{0..1}.tar") == names("*.tar") == names("../a/{0..1}.tar") == names(".") == ["0.tar", "1.tar"]
+    )
 
 
 def test_a_list_is_the_sum_of_its_patterns(shards: Path) -> None:
@@ -92,7 +95,7 @@ def test_a_shard_that_is_named_but_missing_is_listed(shards: Path) -> None:
         pytest.param(["{}/{{7..9}}.tar"], "no shard matches", id="braces-without-match"),
         pytest.param(["{}/none.tar"], "no shard matches", id="file-missing"),
         pytest.param(["{}/none"], "no shard matches", id="folder-missing"),
-        pytest.param(["{}/{{0..1.tar"], "no shard matches|nbalanced", id="unbalanced"),
+        pytest.param(["{}/{{0..1.tar"], "nbalanced", id="unbalanced"),
         pytest.param(["pipe:cat {}/a/0.tar"], "COMMAND | wdsfilter run", id="pipe"),
     ],
 )
@@ -100,13 +103,13 @@ def test_lists_that_cannot_be_meant_are_refused(shards: Path, patterns: list[str
     """No match, two shards of one name, the same shard twice, commands: one line that says what to do."""
     with pytest.raises(InputError) as caught:
         names(*(pattern.format(shards) for pattern in patterns))
-    assert any(part in str(caught.value) for part in (message, *message.split("|")))
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
     """An empty folder is a mistake, and the message says what is looked for."""
-    with pytest.raises(InputError, match="no shard in this folder .*tar.gz"):
+    with pytest.raises(InputError, match=r"no shard in this folder .*tar\.gz"):
         names(str(tmp_path))
 
 
@@ -174,7 +177,10 @@ def test_a_stream_that_ends_early_is_no_damage(tmp_path: Path, monkeypatch: pyte
     path = tmp_path / "a.tar"
     path.write_bytes(data)
     monkeypatch.setattr(storage, "stat", lambda location: storage.Stat(len(data) + 10240))
-    with storage.open_read(str(path)) as stream, pytest.raises(ReadError, match=f"ended after {len(data)} of"):
+    with (
+        storage.open_read(str(path)) as stream,
+        pytest.raises(ReadError, match=f"ended after {len(data)} of"),
+    ):
         list(read_samples(decompressed(stream)))
 
 
@@ -183,8 +189,6 @@ def test_a_transport_error_is_no_damage(
     memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """An error of the store's, of whatever type, is a ReadError that names the shard; nothing is said of its bytes."""
-    import gzip
-
     chance = random.Random(0)
     data = tar_bytes([(f"{number}.jpg", chance.randbytes(100_000)) for number in range(30)])
     memory.pipe_file("/a.tar", gzip.compress(data) if suffix else data)

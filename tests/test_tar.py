@@ -6,6 +6,7 @@ import io
 import tarfile
 import time
 import tracemalloc
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -89,9 +90,15 @@ def test_entries_lie_where_they_say(format: int) -> None:
         pytest.param(pax(b"7 path=a.jpg\n") + END, "bad_header", id="pax-length-too-short"),
         pytest.param(pax(b"0 path=a.jpg\n") + END, "bad_header", id="pax-length-zero"),
         pytest.param(pax(b"9" * 500) + END, "bad_header", id="pax-digits-only"),
-        pytest.param(pax(record(b"size", b"-1")) + block(b"a.jpg") + END, "bad_header", id="pax-size-negative"),
-        pytest.param(pax(record(b"size", b"9" * 25)) + block(b"a.jpg") + END, "bad_header", id="pax-size-huge"),
-        pytest.param(pax(record(b"size", b"9" * 19)) + block(b"a.jpg") + END, "cut_in_member", id="pax-size-2^63"),
+        pytest.param(
+            pax(record(b"size", b"-1")) + block(b"a.jpg") + END, "bad_header", id="pax-size-negative"
+        ),
+        pytest.param(
+            pax(record(b"size", b"9" * 25)) + block(b"a.jpg") + END, "bad_header", id="pax-size-huge"
+        ),
+        pytest.param(
+            pax(record(b"size", b"9" * 19)) + block(b"a.jpg") + END, "cut_in_member", id="pax-size-2^63"
+        ),
     ],
 )
 def test_damage_has_its_reason(data: bytes, reason: str) -> None:
@@ -118,7 +125,9 @@ def test_what_is_no_file_is_passed_over(kind: bytes, format: int) -> None:
 
 def test_a_v7_folder_is_passed_over() -> None:
     """Old archives know a folder by the slash at its name's end."""
-    assert words(block(b"folder/", kind=b"\0", magic=b"") + block(b"a.jpg", kind=b"\0", magic=b"") + END) == ["a.jpg"]
+    assert words(block(b"folder/", kind=b"\0", magic=b"") + block(b"a.jpg", kind=b"\0", magic=b"") + END) == [
+        "a.jpg"
+    ]
 
 
 @pytest.mark.parametrize("magic", [b"ustar  \0", b""])
@@ -166,8 +175,10 @@ def test_of_two_names_the_same_one_wins_as_in_tarfile(headers: list[bytes]) -> N
     data = b""
     for number, kind in enumerate(headers):
         name = b"%d.jpg" % number
-        data += block(b"n", len(name) + 1, b"L") + padded(name + b"\0") if kind == b"L" else pax(
-            record(b"path", name), kind=kind
+        data += (
+            block(b"n", len(name) + 1, b"L") + padded(name + b"\0")
+            if kind == b"L"
+            else pax(record(b"path", name), kind=kind)
         )
     data += block(b"short.jpg") + END
     with tarfile.open(fileobj=io.BytesIO(data)) as reference:
@@ -238,5 +249,4 @@ def test_read_errors_are_not_damage() -> None:
 
     start = tar_bytes(pairs(2))[:2048]
     with pytest.raises(ReadError, match="connection reset"):
-        list(tar.members(io.BufferedReader(Broken()), max_member=LIMIT))  # type: ignore[arg-type]
-
+        list(tar.members(cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, Broken()))), max_member=LIMIT))

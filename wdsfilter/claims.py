@@ -21,6 +21,7 @@ from typing import Any
 
 from wdsfilter.background import start_thread
 from wdsfilter.failpoints import hit
+from wdsfilter.launch import process_state
 from wdsfilter.output import OutputFolder
 
 _BEATS_PER_STALE = 6
@@ -117,7 +118,7 @@ class Claims:
             "host": host_identity(),
             "hostname": socket.gethostname(),
             "pid": os.getpid(),
-            "started": _process(os.getpid())[1],
+            "started": process_state(os.getpid())[1],
         }
         return json.dumps(owner).encode()
 
@@ -148,18 +149,6 @@ def host_identity() -> str:
     return "/".join(parts)
 
 
-def _process(pid: int) -> tuple[str, str]:
-    """State letter and start time (kernel ticks) of a process; empty where the system does not tell.
-
-    The start time tells a process from a later one of the same number.
-    """
-    try:
-        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return values[0], values[19]
-    except (OSError, IndexError):
-        return "", ""
-
-
 def _is_running(pid: object, started: object) -> bool:
     if not isinstance(pid, int):
         return True
@@ -169,5 +158,5 @@ def _is_running(pid: object, started: object) -> bool:
         return False
     except OSError:
         return True
-    state, start = _process(pid)
+    state, start = process_state(pid)
     return not state or (start == started and state not in "ZX")

@@ -193,14 +193,10 @@ def _warn_of_changes(events: Sequence[Mapping[str, Any]], made_by: Mapping[str, 
 
 
 def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds: float) -> int:
-    """Tell how the run ended, once: the first process that sees all of it done shows the table."""
-    from wdsfilter.events import read_events
+    """Tell how the run ended; of a launch's ranks, the first that sees all of it done shows the table."""
     from wdsfilter.progress import duration
     from wdsfilter.status import read_status
 
-    told = any(
-        e["event"] == "finished" and e.get("state") != "unfinished" for e in read_events(folder.events)
-    )
     status = read_status(folder)
     note("finished", state=status.state, seconds=round(seconds, 1))
     if status.state == "unfinished":
@@ -208,7 +204,7 @@ def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds
             left = (status.total or 0) - status.done
             err.print(f"nothing left for this process; {left} shards are still with others, who are alive")
         return 0
-    if where.rank == 0 or not told:
+    if not where.launched or folder.put(b"", folder.events / f"told-{launch.launcher_identity()}"):
         _show(status, folder, f"in {duration(seconds)}")
     # A rank that finished exits 0: another code would make its launcher stop the other ranks.
     return 0 if where.launched else status.code

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from wdsfilter.background import start_thread
 from wdsfilter.errors import UserError
@@ -64,6 +65,24 @@ def versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def launcher_identity() -> str:
+    """The same for all ranks that one launcher started on this host, and for no others."""
+    parent = os.getppid()
+    return f"{platform.node()}.{parent}.{process_state(parent)[1]}"
+
+
+def process_state(pid: int) -> tuple[str, str]:
+    """State letter and start time (kernel ticks) of a process; empty where the system does not tell.
+
+    The start time tells a process from a later one of the same number.
+    """
+    try:
+        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return values[0], values[19]
+    except (OSError, IndexError):
+        return "", ""
 
 
 def exit_with_parent(seconds: float = 1.0) -> None:
