@@ -356,6 +356,38 @@ def test_recipes_are_listed_shown_and_checked(capsys: pytest.CaptureFixture[str]
     assert main(["recipes", "check", "cc12m", "--set", "judges.vlm.at_least=eleven"]) == 1
 
 
+def test_an_output_url_is_refused(recipe: Path, shards: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output folder has to be local: a URL is not taken for a folder of that name."""
+    assert main(["run", str(recipe), "--shards", shards, "-o", "s3://bucket/kept"]) == 1
+    assert "has to be a local or network folder" in capsys.readouterr().err
+
+
+def test_a_broken_ledger_is_named(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A ledger that cannot be read stops the run with its name and the way out."""
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    ledger = tmp_path / "out/wdsfilter/ledger/s-0000.parquet"
+    ledger.write_bytes(ledger.read_bytes()[:-1])
+    assert main(arguments) == 1
+    assert f"{ledger} is no ledger" in capsys.readouterr().err
+    ledger.unlink()
+    assert main(arguments) == 0
+
+
+def test_other_versions_are_warned_about(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that goes on with another version of a library says so, and goes on."""
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    assert main([*arguments, "--limit-shards", "1"]) == 0
+    (log,) = (tmp_path / "out/wdsfilter/events").glob("*.jsonl")
+    log.write_text(log.read_text().replace('"pillow": "', '"pillow": "0.'))
+    assert main(arguments) == 0
+    assert "warning: scores may differ" in capsys.readouterr().err
+
+
 def test_usage_errors_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
     """A flag that does not exist is a usage error."""
     assert main(["run", "--no-such-flag"]) == 2

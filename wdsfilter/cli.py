@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 import wdsfilter
-from wdsfilter import launch
+from wdsfilter import launch, storage
 from wdsfilter.errors import GuardTripped, Interrupted, UserError, WdsfilterError
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs, so that --help is quick
@@ -84,7 +84,7 @@ def _complain(error: WdsfilterError) -> None:
 def run(
     recipe: RecipeArgument,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Output folder; a run that is there goes on.")
+        str | None, typer.Option("--output", "-o", help="Output folder; a run that is there goes on.")
     ] = None,
     shards: ShardsOption = None,
     limit_shards: Annotated[
@@ -103,14 +103,16 @@ def run(
     where = launch.place()
     try:
         settings = load_recipe(recipe, [*(overrides or []), *_shards_override(shards)])
-        folder = output or (Path(settings.output.folder) if settings.output.folder else None)
+        folder = output or settings.output.folder
         if folder is None:
             raise UserError("no output folder: give --output FOLDER, or output.folder in the recipe")
+        if storage.protocol(folder) is not None:
+            raise UserError(f"{folder}: the output has to be a local or network folder; copy it from there")
         if any(pattern.path == "-" for pattern in settings.input.patterns()):
             if where.world_size > 1:
                 raise UserError("standard input can be read by one process only; start without a launcher")
             err.print("standard input is judged once: a run over it cannot be resumed")
-        job = plan(settings, folder, limit=limit_shards)
+        job = plan(settings, Path(folder), limit=limit_shards)
     except WdsfilterError as error:
         # Every rank meets the same mistake: one per machine says so.
         if where.local_rank == 0:

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wdsfilter.errors import OutputError
 from wdsfilter.recipe import JudgeSpec, Recipe
 from wdsfilter.samples import Damage, Status
 from wdsfilter.shards.writer import Written
@@ -155,13 +156,13 @@ class LedgerWriter:
 
 
 def read_header(path: Path) -> Header:
-    """The metadata of a committed ledger. Raises ValueError where there is none."""
+    """The metadata of a committed ledger. Raises OutputError where it is none."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: no Parquet file ({error})") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise OutputError(f"{path} is no ledger ({error}); remove it, and its shard is judged again") from error
     if _KEY not in metadata:
-        raise ValueError(f"{path}: not written by wdsfilter")
+        raise OutputError(f"{path} is no ledger of wdsfilter's; remove it, and its shard is judged again")
     raw = json.loads(metadata[_KEY])
     return Header(
         shard=raw["shard"],

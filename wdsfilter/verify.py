@@ -71,7 +71,7 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
         try:
             header = ledger.read_header(path)
             rows = list(ledger.read_rows(path))
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (OutputError, ValueError, KeyError, TypeError, OSError) as error:
             yield f"{path}: not readable: {error}"
             continue
         tally.add(name, header)
