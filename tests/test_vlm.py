@@ -218,13 +218,13 @@ def test_identity_is_content(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """The same files elsewhere are the same judge, no path shows, and any other byte is another judge."""
     moved = tmp_path / "moved"
     shutil.copytree(tiny_checkpoint, moved)
-    identity = vlm.identify(options(moved))
-    assert identity == vlm.identify(options(tiny_checkpoint))
+    identity = vlm.identify(options(moved), Runtime("cpu"))
+    assert identity == vlm.identify(options(tiny_checkpoint), Runtime("cpu"))
     assert identity["scoring_version"] == vlm.SCORING_VERSION
     assert str(tmp_path) not in json.dumps(identity)
     with (moved / "tokenizer.json").open("a") as file:
         file.write("\n")
-    assert vlm.identify(options(moved)) != identity
+    assert vlm.identify(options(moved), Runtime("cpu")) != identity
 
 
 def _config(**changes: Any) -> Callable[[Path], None]:
@@ -299,11 +299,11 @@ def test_missing_checkpoints_are_named(
     """A model that is neither a folder nor to be had is one line."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(JudgeError, match=named) as caught:
-        vlm.identify(options(**given))
+        vlm.identify(options(**given), Runtime("cpu"))
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_has_no_revision(tiny_checkpoint: Path) -> None:
     """Asking for a revision of a local folder is an error rather than ignored."""
     with pytest.raises(JudgeError, match="revision"):
-        vlm.identify(options(tiny_checkpoint, revision="main"))
+        vlm.identify(options(tiny_checkpoint, revision="main"), Runtime("cpu"))

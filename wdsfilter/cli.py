@@ -97,6 +97,7 @@ def run(
     Start it as often as you like, on as many machines as you like, on one output folder: what is
     done is done, the rest is shared. Under `accelerate launch` every rank does its part.
     """
+    from wdsfilter.judges import Runtime
     from wdsfilter.pipeline import plan
     from wdsfilter.recipe import load_recipe
 
@@ -112,7 +113,8 @@ def run(
             if where.world_size > 1:
                 raise UserError("standard input can be read by one process only; start without a launcher")
             err.print("standard input is judged once: a run over it cannot be resumed")
-        job = plan(settings, Path(folder), limit=limit_shards)
+        runtime = Runtime(settings.run.device, where.local_rank)
+        job = plan(settings, Path(folder), runtime=runtime, limit=limit_shards)
     except WdsfilterError as error:
         # Every rank meets the same mistake: one per machine says so.
         if where.local_rank == 0:
@@ -128,7 +130,6 @@ def _shards_override(shards: Sequence[str] | None) -> list[str]:
 def _run(job: Job, where: launch.Place) -> int:
     from wdsfilter import pipeline, summary
     from wdsfilter.events import EventLog, read_events
-    from wdsfilter.judges import Runtime
     from wdsfilter.progress import ProgressLine
     from wdsfilter.stages import Failed
     from wdsfilter.status import note_shards
@@ -146,14 +147,13 @@ def _run(job: Job, where: launch.Place) -> int:
             workers = (
                 default_count(where.local_world_size) if recipe.run.workers is None else recipe.run.workers
             )
-            runtime = Runtime(recipe.run.device, where.local_rank)
             before = list(read_events(folder.events))
             tolerate = recipe.input.tolerate.model_dump()
             note("started", place=asdict(where), tolerate=tolerate, **note_shards(folder, job.shards))
-            runner = stack.enter_context(pipeline.Runner(job, runtime, stop, note, workers))
+            runner = stack.enter_context(pipeline.Runner(job, stop, note, workers))
             made_by = {
                 **launch.versions(),
-                "device": runtime.device.partition(":")[0] if "torch" in sys.modules else "",
+                "device": job.runtime.device.partition(":")[0] if "torch" in sys.modules else "",
             }
             note("loaded", versions=made_by)
             if where.local_rank == 0:

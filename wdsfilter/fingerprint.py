@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wdsfilter import judges
-from wdsfilter.judges import is_deciding, is_location
+from wdsfilter.judges import Runtime, is_deciding, is_location
 from wdsfilter.recipe import JudgeSpec, Recipe
 
 FORMAT = 1
@@ -21,7 +21,7 @@ FORMAT = 1
 Record = dict[str, Any]
 
 
-def record(recipe: Recipe) -> Record:
+def record(recipe: Recipe, runtime: Runtime) -> Record:
     """The content of ``run.json``. May read a judge's weights, to know them again. Raises JudgeError."""
     scoring = {
         "input": {
@@ -30,7 +30,7 @@ def record(recipe: Recipe) -> Record:
             "max_sample": recipe.input.max_sample,
         },
         "order": list(recipe.judge_ids),
-        "judges": {spec.id: _measuring(spec) for spec in recipe.judges},
+        "judges": {spec.id: _measuring(spec, runtime) for spec in recipe.judges},
     }
     decision = {"judges": {spec.id: _options(spec, deciding=True) for spec in recipe.judges}}
     output = {
@@ -77,11 +77,11 @@ def differences(there: object, here: object, path: str = "") -> Iterator[str]:
         yield f"{path}: {_short(there)} there, {_short(here)} now"
 
 
-def _measuring(spec: JudgeSpec) -> Record:
+def _measuring(spec: JudgeSpec, runtime: Runtime) -> Record:
     return {
         "judge": spec.name,
         "options": _options(spec, deciding=False),
-        "identity": dict(spec.module.identify(spec.options)),
+        "identity": dict(spec.module.identify(spec.options, runtime)),
     }
 
 

@@ -160,7 +160,9 @@ def read_header(path: Path) -> Header:
     try:
         metadata = pq.read_metadata(path).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:
-        raise OutputError(f"{path} is no ledger ({error}); remove it, and its shard is judged again") from error
+        raise OutputError(
+            f"{path} is no ledger ({error}); remove it, and its shard is judged again"
+        ) from error
     if _KEY not in metadata:
         raise OutputError(f"{path} is no ledger of wdsfilter's; remove it, and its shard is judged again")
     raw = json.loads(metadata[_KEY])

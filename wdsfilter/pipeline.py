@@ -51,12 +51,13 @@ _TALLY_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be done: ``shards`` in the run's seeded order, and the ``record`` that identifies the run."""
+    """What is to be done: ``shards`` in the run's seeded order; ``record`` is what identifies the run."""
 
     recipe: Recipe
     folder: OutputFolder
     shards: tuple[Shard, ...]
     record: fingerprint.Record
+    runtime: Runtime
 
     @property
     def fingerprints(self) -> Fingerprints:
@@ -67,7 +68,7 @@ class Job:
 # --- planning --------------------------------------------------------------------------------
 
 
-def plan(recipe: Recipe, output: Path, *, limit: int | None = None) -> Job:
+def plan(recipe: Recipe, output: Path, *, runtime: Runtime | None = None, limit: int | None = None) -> Job:
     """Find the shards and check everything that can be checked without a model.
 
     ``limit`` takes the first shards of the seeded order only. Raises InputError (no shard matches,
@@ -75,6 +76,7 @@ def plan(recipe: Recipe, output: Path, *, limit: int | None = None) -> Job:
     folder, no put-if-absent), JudgeError, ReadError.
     """
     folder = OutputFolder(output)
+    runtime = runtime or Runtime(recipe.run.device)
     shards = find_shards(recipe.input.patterns())
     if not shards:
         raise InputError("no shards given: name them in the recipe (input.shards) or with --shards PATTERN")
@@ -83,7 +85,7 @@ def plan(recipe: Recipe, output: Path, *, limit: int | None = None) -> Job:
     shards = [_spooled(shard, folder) for shard in shards]
     ordered = seeded_order(shards, recipe.seed)[:limit]
     _check_first_pairs(ordered, recipe)
-    job = Job(recipe, folder, tuple(ordered), fingerprint.record(recipe))
+    job = Job(recipe, folder, tuple(ordered), fingerprint.record(recipe, runtime), runtime)
     _check_record(job)
     _check_inputs(job)
     return job
@@ -217,7 +219,6 @@ class Runner:
     """Loaded judges and their workers, ready for shards. A context manager."""
 
     job: Job
-    runtime: Runtime = field(default_factory=Runtime)
     stop: Stop = field(default_factory=Stop)
     note: Note = _ignore
     worker_count: int = 1
@@ -229,7 +230,7 @@ class Runner:
     def __enter__(self) -> Runner:
         recipe = self.job.recipe
         self.commit = CommitStage(self.job.folder, recipe, self.job.fingerprints)
-        self.judges = self.judges or load_judges(recipe, self.runtime)
+        self.judges = self.judges or load_judges(recipe, self.job.runtime)
         prepares = [judge.prepare for judge in self.judges]
         needs_pool = not all(judge.inline for judge in self.judges)
         self._inline = Workers(prepares, 0)
@@ -343,11 +344,12 @@ def run(runner: Runner) -> Iterator[Committed | Failed]:
 def process_shard(shard: Shard, output: Path, recipe: Recipe, judges: Sequence[Judge] = ()) -> Header:
     """Judge one shard and commit it, without claims or launcher; returns what its ledger says.
 
-    ``judges`` are the recipe's, loaded already (they are loaded on the CPU otherwise). Raises
+    ``judges`` are the recipe's, loaded already (they are loaded otherwise). Raises
     ReadError when the shard cannot be read; nothing is committed then.
     """
     folder = OutputFolder(output)
-    job = Job(recipe, folder, (shard,), fingerprint.record(recipe))
+    runtime = Runtime(recipe.run.device)
+    job = Job(recipe, folder, (shard,), fingerprint.record(recipe, runtime), runtime)
     folder.probe()
     _check_record(job)
     if folder.ledger(shard.name).exists():

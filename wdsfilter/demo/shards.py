@@ -60,7 +60,14 @@ def _scene(rng: random.Random) -> tuple[bytes, str]:
     said = []
     for place in sorted(rng.sample(range(3), rng.randint(1, 3))):
         size, color, shape = rng.choice(_SIZES), rng.choice(_COLORS), rng.choice(_SHAPES)
-        _draw(draw, shape, color, side * (2 * place + 1) / 6, side / 2, side * (0.08 if size == "small" else 0.15))
+        _draw(
+            draw,
+            shape,
+            color,
+            side * (2 * place + 1) / 6,
+            side / 2,
+            side * (0.08 if size == "small" else 0.15),
+        )
         said.append(f"a {size} {color} {shape} {_PLACES[place]}")
     captions = (
         f"{' and '.join(said)}, drawn before a plain {ground} background",

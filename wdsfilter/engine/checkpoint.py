@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from wdsfilter.errors import JudgeError, MissingExtra
+from wdsfilter.errors import JudgeError
 
 ARCHITECTURE = "Qwen2VLForConditionalGeneration"
 
@@ -26,10 +26,9 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder on this machine; ``revision`` is the commit it came from, None for a local folder."""
+    """A folder on this machine, its own or the hub's cache."""
 
     folder: Path
-    revision: str | None = None
 
     def read(self, name: str) -> Any:
         """The JSON file ``name``. Raises JudgeError when it is missing or broken."""
@@ -58,7 +57,7 @@ class Checkpoint:
 def locate(name: str, revision: str | None, patterns: Iterable[str]) -> Checkpoint:
     """The local folder ``name``, or the files of the hub's ``name`` that match, fetched if need be.
 
-    Raises JudgeError when there is neither, MissingExtra without ``huggingface_hub``.
+    Raises JudgeError when there is neither.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -67,10 +66,8 @@ def locate(name: str, revision: str | None, patterns: Iterable[str]) -> Checkpoi
         return Checkpoint(folder)
     if not _HUB_NAME.fullmatch(name):
         raise JudgeError(f"no checkpoint at {name!r}: expected a folder or a hub name such as 'owner/name'")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise MissingExtra("a checkpoint from the hub", "vlm") from None
+    from huggingface_hub import snapshot_download
+
     try:
         snapshot = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # whatever its transport raises: for us it is all one, it cannot be had
@@ -78,7 +75,7 @@ def locate(name: str, revision: str | None, patterns: Iterable[str]) -> Checkpoi
         raise JudgeError(
             f"{name} is not a folder here and cannot be had from the hub: {reason[0]}"
         ) from error
-    return Checkpoint(snapshot, snapshot.name)
+    return Checkpoint(snapshot)
 
 
 def model_config(checkpoint: Checkpoint) -> dict[str, Any]:

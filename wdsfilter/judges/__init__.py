@@ -127,7 +127,7 @@ class JudgeModule(Protocol):
         """The decision that these numbers lead to; None where this judge lets the sample pass. Pure."""
         ...
 
-    def identify(self, options: Any) -> Mapping[str, Any]:
+    def identify(self, options: Any, runtime: Runtime) -> Mapping[str, Any]:
         """What else determines its scores, as JSON: hashes of weights, version of the judge's own code."""
         ...
 

@@ -111,7 +111,7 @@ def decide(options: Options, numbers: Numbers) -> Decision | None:
     return None
 
 
-def identify(options: Options) -> Mapping[str, Any]:
+def identify(options: Options, runtime: Runtime) -> Mapping[str, Any]:
     return {"version": VERSION}
 
 

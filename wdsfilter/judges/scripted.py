@@ -39,7 +39,7 @@ def decide(options: Options, numbers: Numbers) -> Decision | None:
     return Decision("dropped", "at_least", f"grade {numbers['grade']} < {options.at_least}")
 
 
-def identify(options: Options) -> Mapping[str, Any]:
+def identify(options: Options, runtime: Runtime) -> Mapping[str, Any]:
     return {"version": VERSION}
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from wdsfilter.errors import MissingExtra
 from wdsfilter.judges import JudgeOptions, Runtime, decides, locates
 from wdsfilter.samples import Decision, Numbers
 
@@ -98,9 +97,9 @@ class Options(JudgeOptions):
     """What a recipe may say about this judge."""
 
     model: str = locates(...)
-    revision: str | None = None
+    revision: str | None = locates()
     processor: str | None = locates()
-    processor_revision: str | None = None
+    processor_revision: str | None = locates()
     system: str = "You are helpful AI assistant"
     prompt: str = "Analyze and assess the quality of following image-caption pair:\n{caption}"
     answer: str = Field(default="score: {", min_length=1)
@@ -192,29 +191,26 @@ def decide(options: Options, numbers: Numbers) -> Decision | None:
     )
 
 
-def identify(options: Options) -> Mapping[str, Any]:
-    """Hashes of all files that determine a score, their revisions, and our own version. No paths."""
+def identify(options: Options, runtime: Runtime) -> Mapping[str, Any]:
+    """Hashes of all files that determine a score, the dtype that is computed in, and our own version."""
     from wdsfilter.engine.checkpoint import PROCESSOR, WEIGHTS
+    from wdsfilter.engine.loading import resolve_dtype
 
     model, processor = _checkpoints(options)
     return {
         "scoring_version": SCORING_VERSION,
-        "model": {"revision": model.revision, "sha256": model.digests(WEIGHTS)},
-        "processor": {"revision": processor.revision, "sha256": processor.digests(PROCESSOR)},
+        "dtype": resolve_dtype(options.dtype, runtime.device),
+        "model": model.digests(WEIGHTS),
+        "processor": processor.digests(PROCESSOR),
     }
 
 
 def load(options: Options, runtime: Runtime) -> VlmJudge:
     """The judge on ``runtime.device``. Raises JudgeError, before weights are read where that can be."""
-    try:
-        from wdsfilter.engine.judge import VlmJudge
-        from wdsfilter.engine.loading import load_model
-    except ImportError as error:
-        if (error.name or "").split(".")[0] not in {"torch", "transformers", "tokenizers"}:
-            raise
-        raise MissingExtra("the vlm judge", "vlm") from None
     from wdsfilter.engine.checkpoint import model_config
+    from wdsfilter.engine.judge import VlmJudge
     from wdsfilter.engine.layout import build_layout, end_tokens, full_tokenizer
+    from wdsfilter.engine.loading import load_model
     from wdsfilter.engine.pixels import build_plan
     from wdsfilter.engine.prepare import Prepare
     from wdsfilter.engine.readout import build_readout
