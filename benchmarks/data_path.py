@@ -10,7 +10,7 @@ json each, as in CC12M), the arms in turn in one process, every output flushed t
 A ratio below 1 means that wdsfilter took less time. The folder should be in memory (the default is
 /dev/shm where there is one), or the disk is measured.
 
-    python benchmarks/data_path.py [--rounds 7] [--samples 2000] [--folder FOLDER]
+    python -m benchmarks.data_path [--rounds 7] [--samples 2000] [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import measure
 import webdataset
 from PIL import Image
 
+from benchmarks import measure
 from wdsfilter import pipeline, recipe, storage
 from wdsfilter.samples import Sample
 from wdsfilter.shards.reader import read_samples
@@ -131,22 +131,29 @@ def copy_files(shards: Sequence[Path], output: Path) -> None:
 
 def compare(shards: Sequence[Path], output: Path, rounds: int, samples: int) -> dict[str, Any]:
     """Both comparisons, ratios taken round by round."""
-    comparisons: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "run": (lambda: run_all(shards, output), lambda: webdataset_loop(shards, output, samples)),
-        "bytes": (lambda: copy_samples(shards, output), lambda: copy_files(shards, output)),
-    }
-    result: dict[str, Any] = {}
-    for name, (ours, reference) in comparisons.items():
-        arms = {"wdsfilter": ours, "reference": reference}
+    comparisons: list[tuple[str, Callable[[], object], str, Callable[[], object]]] = [
+        (
+            "a whole run, scripted judge, everything kept",
+            lambda: run_all(shards, output),
+            "webdataset read and ShardWriter loop",
+            lambda: webdataset_loop(shards, output, samples),
+        ),
+        (
+            "read and write every sample",
+            lambda: copy_samples(shards, output),
+            "file copy",
+            lambda: copy_files(shards, output),
+        ),
+    ]
+    ratios: dict[str, Any] = {}
+    per_sample: dict[str, Any] = {}
+    for ours, our_arm, reference, reference_arm in comparisons:
+        arms = {ours: our_arm, reference: reference_arm}
         taken = measure.in_turn(arms, rounds, between=lambda: shutil.rmtree(output))
-        result[name] = {
-            "reference": {"run": "webdataset loop", "bytes": "file copy"}[name],
-            "ratio": measure.ratios(taken["wdsfilter"], taken["reference"]),
-            "us_per_sample": {
-                arm: measure.spread([s / samples * 1e6 for s in spent]) for arm, spent in taken.items()
-            },
-        }
-    return result
+        ratios[f"time: {ours} / {reference}"] = measure.ratios(taken[ours], taken[reference])
+        for arm, spent in taken.items():
+            per_sample[arm] = measure.spread([s / samples * 1e6 for s in spent])
+    return {"ratios": ratios, "us_per_sample": per_sample}
 
 
 def main() -> None:
@@ -169,14 +176,8 @@ def main() -> None:
             return
         size = sum(path.stat().st_size for path in shards)
         result = compare(shards, folder / "output", options.rounds, options.samples)
-    for name, numbers in result.items():
-        ratio, ours = numbers["ratio"], numbers["us_per_sample"]["wdsfilter"]
-        print(
-            f"{name}: {ratio['median']:.2f} times the {numbers['reference']} "
-            f"({ratio['min']:.2f} to {ratio['max']:.2f}), {ours['median']:.0f} us a sample"
-        )
     facts = {"samples": options.samples, "shards": SHARDS, "bytes": size, "rounds": options.rounds}
-    print(measure.save("data_path", {"input": facts, "result": result}, PACKAGES))
+    measure.save("data_path", {"input": facts, **result}, PACKAGES)
 
 
 if __name__ == "__main__":

@@ -14,32 +14,24 @@ favours ours more. Prints the median ratio and its spread; writes ``benchmarks/r
 from __future__ import annotations
 
 import argparse
-import datetime
 import io
-import json
-import os
-import platform
 import random
 import re
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy
-import PIL
 import torch
 import transformers
 from PIL import Image, ImageDraw
 
+from benchmarks import measure
 from tests import stock
 from wdsfilter.demo.checkpoint import PROMPT, make_checkpoint
 from wdsfilter.judges import Runtime, vlm
 from wdsfilter.samples import Pair, Prepared
 
-RESULTS = Path(__file__).parent / "results" / "judge.json"
 TOGETHER = 16
 
 
@@ -116,13 +108,6 @@ def published(options: vlm.Options, device: str) -> Callable[[Sequence[Pair]], l
     return grades
 
 
-def seconds(run: Callable[[Sequence[Pair]], Any], pairs: Sequence[Pair]) -> float:
-    """How long one run over all pairs takes."""
-    began = time.perf_counter()
-    run(pairs)  # ends on the CPU: grades are Python numbers, so the device has finished
-    return time.perf_counter() - began
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command above. Returns its exit code."""
     parser = argparse.ArgumentParser(description="The VLM judge against the published loop.")
@@ -143,46 +128,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = {"ours": ours(options, arguments.device), "published": published(options, arguments.device)}
 
     pairs = render(arguments.pairs)
-    load = os.getloadavg()[0]  # of others: on a busy machine the loop that waits for threads loses more
-    grades = {name: run(pairs) for name, run in runs.items()}  # also warms both up
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(arguments.rounds):
-        for name, run in runs.items():
-            times[name].append(seconds(run, pairs))
-    ratios = [slow / fast for slow, fast in zip(times["published"], times["ours"], strict=True)]
-    result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "machine": {
-            "cpus": os.cpu_count(),
-            "architecture": platform.machine(),
-            "load_before": round(load, 2),
-            "device": torch.cuda.get_device_name(arguments.device) if arguments.device != "cpu" else "cpu",
-        },
-        "versions": {module.__name__: module.__version__ for module in (torch, transformers, numpy, PIL)},
+    grades = {name: run(pairs) for name, run in runs.items()}
+    # A run ends on the CPU: grades are Python numbers, so the device has finished.
+    taken = measure.in_turn({name: partial(run, pairs) for name, run in runs.items()}, arguments.rounds)
+    facts = {
+        "device": torch.cuda.get_device_name(arguments.device) if arguments.device != "cpu" else "cpu",
         "checkpoint": "demo" if arguments.model is None else "given",
         "pixels": [options.min_pixels, options.max_pixels],
         "pairs": len(pairs),
         "rounds": arguments.rounds,
-        "pairs_per_second": {
-            name: {
-                "median": round(len(pairs) / statistics.median(own), 1),
-                "seconds": [round(t, 3) for t in own],
-            }
-            for name, own in times.items()
-        },
-        "ratio": {
-            key: round(f(ratios), 2) for key, f in (("median", statistics.median), ("min", min), ("max", max))
-        },
-        "same_grades": f"{sum(map(int.__eq__, *map(_comparable, grades.values())))} of {len(pairs)}",
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+    result = {
+        "ratios": {
+            "time: published loop / vlm judge, readout expected": measure.ratios(
+                taken["published"], taken["ours"]
+            )
+        },
+        "pairs_per_second": {n: measure.spread([len(pairs) / s for s in own]) for n, own in taken.items()},
+        "same_grades": f"{sum(a == b for a, b in zip(*grades.values(), strict=True))} of {len(pairs)}",
+    }
+    measure.save("judge", {"input": facts, **result}, ("torch", "transformers", "pillow"))
     return 0
-
-
-def _comparable(grades: Sequence[int | None]) -> list[int]:
-    return [-1 if grade is None else grade for grade in grades]
 
 
 if __name__ == "__main__":

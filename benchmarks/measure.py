@@ -80,17 +80,39 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def save(name: str, result: Mapping[str, Any], packages: Sequence[str] = ()) -> Path:
-    """Write ``results/NAME.json``: the result, and machine, versions, date and command."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def save(name: str, result: Mapping[str, Any], packages: Sequence[str] = ()) -> None:
+    """Write ``results/NAME.json``, with machine, versions, date and command, and ``README.md`` from all of them.
+
+    ``result["ratios"]`` maps what was compared with what to a spread.
+    """
     document = {
-        "benchmark": name,
-        "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
+        "command": " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": machine(),
         "versions": versions(*packages),
         **result,
     }
-    path.write_text(json.dumps(document, indent=2) + "\n")
-    return path
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    for line in _rows(document):
+        print(line)
+    rows = [row for path in sorted(RESULTS.glob("*.json")) for row in _rows(json.loads(path.read_text()))]
+    (RESULTS.parent / "README.md").write_text(_README + "\n".join(rows) + "\n")
+
+
+def _rows(document: Mapping[str, Any]) -> list[str]:
+    at = f"`{document['command']}` | {document['machine']['cores']} x {document['machine']['cpu']} | {document['date']}"
+    return [
+        f"| {what} | **{r['median']:.2f}** ({r['min']:.2f} to {r['max']:.2f}) | {at} |"
+        for what, r in document["ratios"].items()
+    ]
+
+
+_README = """# Benchmarks
+
+Each compares two ways to do the same thing, run in turn in one process (or pairwise in processes), so that what
+else the machine does falls on both; the ratio is taken round by round. Run one from the repository's root; it
+writes `results/` and this page. Nothing here is a timed test.
+
+| what | ratio: median (range) | command | machine | date |
+|---|---|---|---|---|
+"""

@@ -3,7 +3,7 @@
 Each run is a process of its own (scripted judge that keeps all, through the library), whose largest
 resident set (``ru_maxrss``) counts; images have about 4 KB. The two sizes take turns.
 
-    python benchmarks/memory.py [--rounds 3] [--folder FOLDER]
+    python -m benchmarks.memory [--rounds 3] [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import measure
 from PIL import Image
 
+from benchmarks import measure
 from wdsfilter import pipeline, recipe
 
 SMALL, LARGE = 1_000, 20_000
@@ -56,7 +56,7 @@ def run(shard: Path, output: Path) -> int:
 
 def run_in_child(shard: Path, output: Path) -> int:
     """The same in a process of its own."""
-    command = [sys.executable, __file__, "--run", str(shard), str(output)]
+    command = [sys.executable, "-m", "benchmarks.memory", "--run", str(shard), str(output)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     shutil.rmtree(output)
     return int(done.stdout)
@@ -83,14 +83,13 @@ def main() -> None:
         for _ in range(options.rounds):
             for samples, found in peaks.items():
                 found.append(run_in_child(folder / f"{samples}.tar", folder / "output") / MIB)
-    ratio = measure.ratios(peaks[LARGE], peaks[SMALL])
-    mib = {str(samples): measure.spread(found) for samples, found in peaks.items()}
-    print(
-        f"{LARGE} samples: {mib[str(LARGE)]['median']:.0f} MiB, {SMALL}: {mib[str(SMALL)]['median']:.0f} MiB, "
-        f"ratio {ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f})"
+    mib = {f"{samples} samples": measure.spread(found) for samples, found in peaks.items()}
+    ratios = {
+        f"peak memory: a shard of {LARGE} samples / {SMALL}": measure.ratios(peaks[LARGE], peaks[SMALL])
+    }
+    measure.save(
+        "memory", {"input": {"rounds": options.rounds}, "ratios": ratios, "peak_mib": mib}, ("pyarrow",)
     )
-    facts = {"samples": [SMALL, LARGE], "rounds": options.rounds}
-    print(measure.save("memory", {"input": facts, "result": {"peak_mib": mib, "ratio": ratio}}, ("pyarrow",)))
 
 
 if __name__ == "__main__":

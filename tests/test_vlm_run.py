@@ -14,7 +14,14 @@ from wdsfilter import ledger
 from wdsfilter.cli import main
 from wdsfilter.demo.shards import write_shards
 
-ARGUMENTS = ["--set", "input.tolerate.unreadable=50%", "--set", "run.stale_after=5", "--set", "judges.vlm.at_least=4"]
+ARGUMENTS = [
+    "--set",
+    "input.tolerate.unreadable=50%",
+    "--set",
+    "run.stale_after=5",
+    "--set",
+    "judges.vlm.at_least=4",
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +29,15 @@ def single(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     """Arguments of a run of the demo recipe, and its output by one process."""
     folder = tmp_path_factory.mktemp("vlm")
     pattern = write_shards(folder / "in", shards=3, samples=30)
-    arguments = ["run", "demo", "--shards", pattern, "--set", f"judges.vlm.model={tiny_checkpoint}", *ARGUMENTS]
+    arguments = [
+        "run",
+        "demo",
+        "--shards",
+        pattern,
+        "--set",
+        f"judges.vlm.model={tiny_checkpoint}",
+        *ARGUMENTS,
+    ]
     assert main([*arguments, "-o", str(folder / "out")]) == 0
     return arguments, folder / "out"
 
@@ -81,11 +96,20 @@ def test_a_killed_run_goes_on_to_the_same_bytes(single: tuple[list[str], Path], 
 
 
 def test_the_score_after_the_justification_is_refused(
-    score_last_checkpoint: Path, single: tuple[list[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    score_last_checkpoint: Path,
+    single: tuple[list[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A checkpoint for which the forced start is wrong stops the run before anything is committed; `generate` works."""
     arguments, _ = single
-    arguments = [*arguments, "--set", f"judges.vlm.model={score_last_checkpoint}", "-o", str(tmp_path / "out")]
+    arguments = [
+        *arguments,
+        "--set",
+        f"judges.vlm.model={score_last_checkpoint}",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     assert main(arguments) == 1
     assert "readout: generate" in capsys.readouterr().err
     assert not (tmp_path / "out/wdsfilter/run.json").exists()

@@ -15,6 +15,8 @@ def decide_one(spec: JudgeSpec, numbers: Numbers) -> Decision | None:
         for number in value if isinstance(value, list) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 return Decision("unreadable", f"{spec.id}.not_finite", f"{name} is {number}")
+            if isinstance(number, str) and not _is_utf8(number):
+                return Decision("unreadable", f"{spec.id}.not_utf8", f"{name} cannot be stored")
     decision = spec.module.decide(spec.options, numbers)
     if decision is None:
         return None
@@ -30,3 +32,11 @@ def decide(specs: Sequence[JudgeSpec], measured: Mapping[str, Numbers | None]) -
         if (decision := decide_one(spec, numbers)) is not None:
             return decision
     return KEPT
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

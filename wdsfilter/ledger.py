@@ -25,7 +25,7 @@ from wdsfilter.samples import Damage, Status
 from wdsfilter.shards.writer import Written
 from wdsfilter.storage import Stat
 
-ROWS_PER_GROUP = 8192
+ROWS_PER_GROUP = 4096
 _ROWS_PER_BATCH = 512
 _KEY = b"wdsfilter"
 

@@ -95,6 +95,11 @@ class Input(_Section):
     def _lower(cls, value: list[str]) -> list[str]:
         return [extension.lower().lstrip(".") for extension in value]
 
+    @field_validator("caption")
+    @classmethod
+    def _extension(cls, value: str) -> str:
+        return value if value.startswith("json.") else value.lower().lstrip(".")
+
     def patterns(self) -> list[Pattern]:
         return [Pattern(listed.path, listed.prefix) for listed in self.shards]
 

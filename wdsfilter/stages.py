@@ -86,7 +86,7 @@ def read_events(shards: Iterable[Shard], recipe: Recipe) -> Iterator[Event]:
         except ReadError as error:
             yield ShardEnds(shard, error=error)
         except OutputError as error:
-            raise OutputError(f"{shard.url}: {error}") from error
+            raise OutputError(f"{storage.shown(shard.url)}: {error}") from error
         else:
             yield ShardEnds(shard, source, damage)
 
@@ -272,7 +272,9 @@ class CommitStage:
                 else:
                     output.abandon()
                     output = None
-                    yield Failed(event.shard, event.error or ReadError(f"{event.shard.url}: not read"))
+                    yield Failed(
+                        event.shard, event.error or ReadError(f"{storage.shown(event.shard.url)}: not read")
+                    )
         except OSError as error:
             raise OutputError(
                 f"{self.folder.root}: {error.strerror or error}; what is committed is whole, run again to go on"

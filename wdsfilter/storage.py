@@ -49,6 +49,15 @@ def protocol(location: str) -> str | None:
     return scheme if separator else None
 
 
+def shown(location: str) -> str:
+    """``location`` as it may be printed and stored: a URL without its query and user, which may hold secrets."""
+    scheme = protocol(location)
+    if scheme is None:
+        return location
+    host, slash, path = location[len(scheme) + 3 :].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+
 def exists(location: str) -> bool:
     """Whether there is such an object; for a local path only, anything else is taken on trust."""
     return protocol(location) is not None or location == STDIN or os.path.exists(location)
@@ -123,7 +132,7 @@ class _Checked(io.RawIOBase):
             got = int(self._raw.readinto(buffer) or 0)
         self._position += got
         if not got and self._size is not None and self._position != self._size:
-            raise ReadError(f"{self._location}: ended after {self._position} of {self._size} bytes")
+            raise ReadError(f"{shown(self._location)}: ended after {self._position} of {self._size} bytes")
         return got
 
 
@@ -135,7 +144,8 @@ def _transport(location: str) -> Iterator[None]:
         raise
     except Exception as error:  # every file system of fsspec's has exceptions of its own
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ReadError(f"{location}: {reason or type(error).__name__}") from error
+        reason = reason.replace(location, shown(location))
+        raise ReadError(f"{shown(location)}: {reason or type(error).__name__}") from error
 
 
 def _remote(location: str) -> tuple[Any, str]:
@@ -147,9 +157,9 @@ def _remote(location: str) -> tuple[Any, str]:
     except ImportError as error:
         if scheme in _EXTRA_OF_PROTOCOL:
             raise MissingExtra(f"{scheme}://", _EXTRA_OF_PROTOCOL[scheme]) from error
-        raise InputError(f"{location}: {error}") from error
+        raise InputError(f"{shown(location)}: {error}") from error
     except ValueError as error:
-        raise InputError(f"{location}: {error}") from error
+        raise InputError(f"{shown(location)}: {error}") from error
     return filesystem, path
 
 

@@ -166,12 +166,17 @@ class RulesJudge:
             if value is None and limit.optional:
                 continue
             if limit.one_of is not None and value not in limit.one_of:
-                return f"{name} is {str(value)[:80]}"
+                return _stored(f"{name} is {value!s:.80}")
             if limit.at_least is None and limit.at_most is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                return f"{name} is no number"
+                return _stored(f"{name} is no number")
             too_low = limit.at_least is not None and not value >= limit.at_least
             if too_low or (limit.at_most is not None and not value <= limit.at_most):
-                return f"{name} is {value:.6g}"
+                return _stored(f"{name} is {value!s:.80}")
         return None
+
+
+def _stored(text: str) -> str:
+    """``text`` as a ledger can hold it: json may bring lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -18,6 +18,7 @@ from wdsfilter.errors import InputError
 
 _SPECIAL = re.compile(r"[{*?\[]")
 _GLOB = re.compile(r"[*?\[]")
+_BRACES = re.compile(r"{")
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -70,7 +71,7 @@ def _matches(pattern: Pattern) -> list[Shard]:
             f"{path}: commands are not run from a recipe; "
             "pipe the tar in: COMMAND | wdsfilter run ... --shards -"
         )
-    special = _SPECIAL.search(path)
+    special = (_BRACES if _is_http(path) else _SPECIAL).search(path)
     if special is None and storage.is_folder(path):
         root = path.rstrip("/")
         found = [f for suffix in _SUFFIXES for f in storage.glob(f"{root}/**/*{suffix}")]
@@ -96,11 +97,16 @@ def _braces(path: str) -> Iterable[str]:
 
 
 def _expand(path: str) -> list[str]:
-    return storage.glob(path) if _GLOB.search(path) else [path]
+    return storage.glob(path) if _GLOB.search(path) and not _is_http(path) else [path]
+
+
+def _is_http(location: str) -> bool:
+    """Nothing can be listed there, and ``?`` begins a query."""
+    return storage.protocol(location) in ("http", "https")
 
 
 def _name(location: str, root: str, prefix: str) -> str:
-    path, root = _path(location), _path(root)
+    path, root = _path(storage.shown(location)), _path(root)
     name = path[len(root) :].lstrip("/") if root and path.startswith(root) else path
     name = posixpath.join(prefix, posixpath.normpath(name))
     for suffix in reversed(_SUFFIXES):
