@@ -87,7 +87,8 @@ def test_only_the_threshold_decides_and_only_names_locate() -> None:
     """Fingerprints leave out exactly what changes no score: the threshold, and where files lie."""
     declared = vlm.Options.model_fields
     assert {name for name, field in declared.items() if is_deciding(field)} == {"at_least"}
-    assert {name for name, field in declared.items() if is_location(field)} == {"model", "processor"}
+    located = {name for name, field in declared.items() if is_location(field)}
+    assert located == {"model", "revision", "processor", "processor_revision"}
 
 
 NUMBERS = {"grade": 8, "score": 8.4, "p": [0, 0, 0, 0, 0, 0, 0.1, 0.4, 0.3, 0.2], "justification": None}
@@ -220,6 +221,8 @@ def test_identity_is_content(tiny_checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_checkpoint, moved)
     identity = vlm.identify(options(moved), Runtime("cpu"))
     assert identity == vlm.identify(options(tiny_checkpoint), Runtime("cpu"))
+    assert identity["dtype"] == "fp32"
+    assert vlm.identify(options(moved, dtype="bf16"), Runtime("cpu"))["dtype"] == "bf16"
     assert identity["scoring_version"] == vlm.SCORING_VERSION
     assert str(tmp_path) not in json.dumps(identity)
     with (moved / "tokenizer.json").open("a") as file:
