@@ -33,7 +33,7 @@ import webdataset
 from PIL import Image
 
 from benchmarks import measure
-from wdsfilter import pipeline, recipe, storage
+from wdsfilter import pipeline, plan, recipe, storage
 from wdsfilter.samples import Sample
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.writer import ShardWriter
@@ -85,7 +85,7 @@ def run_all(shards: Sequence[Path], output: Path) -> None:
     """The whole run, as the command line does it."""
     listed = [{"path": str(path)} for path in shards]
     parsed = recipe.parse({"input": {"shards": listed}, "judges": ["scripted"], "guard": False})
-    with pipeline.Runner(pipeline.plan(parsed, output)) as runner:
+    with pipeline.Runner(plan.plan(parsed, output)) as runner:
         runner.open()
         done = [result for result in pipeline.run(runner) if isinstance(result, Committed)]
     assert len(done) == len(shards)

@@ -22,7 +22,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks import measure
-from wdsfilter import pipeline, recipe
+from wdsfilter import pipeline, plan, recipe
 
 SMALL, LARGE = 1_000, 20_000
 MIB = 1 << 20
@@ -46,7 +46,7 @@ def run(shard: Path, output: Path) -> int:
     """Judge ``shard`` in this process; returns the largest resident set that it ever had (bytes)."""
     listed = [{"path": str(shard)}]
     parsed = recipe.parse({"input": {"shards": listed}, "judges": ["scripted"], "guard": False})
-    with pipeline.Runner(pipeline.plan(parsed, output)) as runner:
+    with pipeline.Runner(plan.plan(parsed, output)) as runner:
         runner.open()
         for _ in pipeline.run(runner):
             pass

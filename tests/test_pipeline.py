@@ -14,9 +14,11 @@ import pytest
 from tests.runs import make_shards, members, write_shard
 from wdsfilter import ledger
 from wdsfilter.errors import JudgeError, OutputError, ReadError
+from wdsfilter.guard import guard_trouble
 from wdsfilter.judges import Judge
 from wdsfilter.output import OutputFolder
-from wdsfilter.pipeline import guard_trouble, plan, process_shard
+from wdsfilter.pipeline import Runner, process_shard, run
+from wdsfilter.plan import plan
 from wdsfilter.recipe import Guard, Recipe, parse
 from wdsfilter.samples import Numbers, Pair, Prepared, Unreadable
 from wdsfilter.shards.source import Shard
@@ -113,8 +115,6 @@ def test_batches_stay_inside_a_shard(tmp_path: Path) -> None:
         parse({"input": {"shards": make_shards(tmp_path / "in", 3)}, "judges": ["scripted"], "guard": "off"}),
         tmp_path / "out",
     )
-    from wdsfilter.pipeline import Runner, run
-
     with Runner(job, judges=[judge]) as runner:
         runner.open()
         assert len(list(run(runner))) == 3

@@ -12,7 +12,8 @@ import pytest
 
 from tests.runs import ROOT, write_recipe
 from wdsfilter.errors import RecipeError
-from wdsfilter.recipe import Recipe, find_recipe, load_recipe, parse, recipe_folder, recipe_names
+from wdsfilter.recipe import Recipe, parse
+from wdsfilter.recipe_files import find_recipe, load_recipe, recipe_folder, recipe_names
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
@@ -40,7 +41,7 @@ def test_recipes_are_in_the_wheel(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     script = (
-        "from wdsfilter.recipe import *\n"
+        "from wdsfilter.recipe_files import *\n"
         "print(recipe_folder())\n"
         "print(*[name for name in recipe_names() if load_recipe(name)])\n"
     )

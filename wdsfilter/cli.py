@@ -27,7 +27,7 @@ from wdsfilter.errors import GuardTripped, Interrupted, UserError, WdsfilterErro
 if TYPE_CHECKING:  # a command imports what it needs when it runs, so that --help is quick
     from wdsfilter.events import EventLog
     from wdsfilter.output import OutputFolder
-    from wdsfilter.pipeline import Job
+    from wdsfilter.plan import Job
     from wdsfilter.status import Status
 
 app = typer.Typer(
@@ -98,8 +98,8 @@ def run(
     done is done, the rest is shared. Under `accelerate launch` every rank does its part.
     """
     from wdsfilter.judges import Runtime
-    from wdsfilter.pipeline import plan
-    from wdsfilter.recipe import load_recipe
+    from wdsfilter.plan import plan
+    from wdsfilter.recipe_files import load_recipe
 
     where = launch.place()
     try:
@@ -133,6 +133,7 @@ def _run(job: Job, where: launch.Place) -> int:
     from wdsfilter.progress import ProgressLine
     from wdsfilter.stages import Failed
     from wdsfilter.status import note_shards
+    from wdsfilter.stop import Stop
     from wdsfilter.workers import default_count
 
     if where.launched:
@@ -141,7 +142,7 @@ def _run(job: Job, where: launch.Place) -> int:
     begun = time.monotonic()
     with ExitStack() as stack:
         note = stack.enter_context(EventLog(folder.events))
-        stop = pipeline.Stop()
+        stop = Stop()
         stack.enter_context(stop.on_signals())
         try:
             workers = (
@@ -325,7 +326,7 @@ def verify(
 @recipes_app.command("list")
 def list_recipes() -> None:
     """Names and purposes of the recipes that come with wdsfilter."""
-    from wdsfilter.recipe import find_recipe, recipe_names
+    from wdsfilter.recipe_files import find_recipe, recipe_names
 
     table = Table(box=None, show_header=False, pad_edge=False)
     for name in recipe_names():
@@ -337,7 +338,7 @@ def list_recipes() -> None:
 @recipes_app.command("show")
 def show_recipe(recipe: RecipeArgument) -> None:
     """Print a recipe, to read it or to start one's own from it."""
-    from wdsfilter.recipe import find_recipe
+    from wdsfilter.recipe_files import find_recipe
 
     sys.stdout.write(find_recipe(recipe).read_text(encoding="utf-8"))
 
@@ -345,7 +346,7 @@ def show_recipe(recipe: RecipeArgument) -> None:
 @recipes_app.command("check")
 def check_recipe(recipe: RecipeArgument, overrides: SetOption = None) -> None:
     """Validate a recipe and its overrides; all mistakes at once. Loads no model and looks for no shard."""
-    from wdsfilter.recipe import load_recipe
+    from wdsfilter.recipe_files import load_recipe
 
     checked = load_recipe(recipe, overrides or [])
     out.print(f"{recipe}: valid; judges: {', '.join(checked.judge_ids)}", markup=False)

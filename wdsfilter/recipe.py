@@ -6,12 +6,9 @@ overrides (``judges.vlm.at_least.grade=8``) and validates the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -150,7 +147,7 @@ class Run(_Section):
     device: Annotated[str | None, _none_when("auto")] = None
 
 
-def _mappings(value: object) -> list[object]:
+def listed_judges(value: object) -> list[object]:
     """A judge without options may be listed by its bare name."""
     entries = value if isinstance(value, list) else [value]
     return [{entry: {}} if isinstance(entry, str) else entry for entry in entries]
@@ -160,7 +157,7 @@ class _RawRecipe(_Section):
     """A recipe whose judges are not looked into yet."""
 
     input: Input = Input()
-    judges: Annotated[list[dict[str, Any]], BeforeValidator(_mappings), Field(min_length=1)]
+    judges: Annotated[list[dict[str, Any]], BeforeValidator(listed_judges), Field(min_length=1)]
     guard: Annotated[Guard | None, _none_when("off", False)] = Guard()  # YAML reads a bare off as False
     output: Output = Output()
     ledger: LedgerOptions = LedgerOptions()
@@ -212,7 +209,7 @@ def parse(raw: object, *, origin: str = "recipe") -> Recipe:
         sections = _RawRecipe.model_validate(raw)
     except ValidationError as error:
         mistakes += recipe_errors.explain(error, _RawRecipe)
-    specs = _judge_specs(_mappings(raw.get("judges", [])), mistakes)
+    specs = _judge_specs(listed_judges(raw.get("judges", [])), mistakes)
     if sections is None or mistakes:
         count = f"{origin}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
         raise RecipeError("\n  ".join([count, *mistakes]))
@@ -256,95 +253,3 @@ def _judge_specs(listed: list[object], mistakes: list[str]) -> list[JudgeSpec]:
     for taken in sorted(RESERVED_COLUMNS.intersection(ids)):
         mistakes.append(f"judges: the id {taken!r} is a column of the ledger; give the judge another `id:`")
     return specs
-
-
-# --- finding and overriding ------------------------------------------------------------------
-
-
-def recipe_folder() -> Path:
-    """Where the recipes that come with wdsfilter are."""
-    installed = Path(__file__).parent / "recipes"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "recipes"
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with wdsfilter."""
-    folder = recipe_folder()
-    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
-
-
-def find_recipe(name: str) -> Path:
-    """The file of a recipe, given by path or by name. Raises RecipeError."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise RecipeError(f"no recipe file {name}")
-        return path
-    if name not in recipe_names():
-        raise RecipeError(
-            f"no recipe {name!r}{recipe_errors.nearest(name, recipe_names())}; or give the path of a .yaml file"
-        )
-    return recipe_folder() / f"{name}.yaml"
-
-
-def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe ``name`` (path or name) with ``PATH=VALUE`` overrides applied in order."""
-    path = find_recipe(name)
-    try:
-        raw = yaml.load(path.read_bytes(), Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: {' '.join(str(error).split())}") from error
-    for override in overrides:
-        _apply(raw, override)
-    return parse(raw, origin=str(name))
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without tags that construct objects, and without keys that silently replace others."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} stands there twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def _apply(raw: Any, override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise RecipeError(f"--set {override}: expected PATH=VALUE, such as judges.vlm.at_least.grade=8")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override}: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        return  # parse() says what is wrong with it
-    parts = path.split(".")
-    where: Any = raw
-    if parts[0] == "judges" and len(parts) > 2:
-        where, parts = _judge_options(raw, parts[1], override), parts[2:]
-    for part in parts[:-1]:
-        if not isinstance(where.get(part), dict):
-            where[part] = {}
-        where = where[part]
-    where[parts[-1]] = value
-
-
-def _judge_options(raw: dict[str, Any], wanted: str, override: str) -> dict[str, Any]:
-    ids: list[str] = []
-    listed = raw["judges"] = _mappings(raw.get("judges", []))
-    for entry in listed:
-        if not isinstance(entry, dict) or len(entry) != 1:
-            continue
-        ((name, options),) = entry.items()
-        if not isinstance(options, dict):
-            options = entry[name] = {}
-        ids.append(str(options.get("id") or name))
-        if ids[-1] == wanted:
-            return options
-    raise RecipeError(
-        f"--set {override}: this recipe has no judge {wanted!r}, only {', '.join(ids) or 'none'}"
-    )

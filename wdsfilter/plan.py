@@ -1,0 +1,141 @@
+"""What is to be done, and everything that can be refused before a model is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from wdsfilter import fingerprint, ledger, scores, storage
+from wdsfilter.errors import InputError, OutputError, ReadError
+from wdsfilter.judges import Runtime
+from wdsfilter.output import Fingerprints, OutputFolder
+from wdsfilter.recipe import Recipe
+from wdsfilter.samples import Damage, Pair, Sample, Unreadable
+from wdsfilter.shards.compression import decompressed
+from wdsfilter.shards.reader import read_samples
+from wdsfilter.shards.source import Shard, find_shards, seeded_order
+
+CHECKED_PAIRS = 32
+"""So many of a run's first samples are looked at before it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done: ``shards`` in the run's seeded order; ``record`` is what identifies the run."""
+
+    recipe: Recipe
+    folder: OutputFolder
+    shards: tuple[Shard, ...]
+    record: fingerprint.Record
+    runtime: Runtime
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        found = self.record["fingerprints"]
+        return Fingerprints(found["scoring"], found["decision"])
+
+
+def plan(recipe: Recipe, output: Path, *, runtime: Runtime | None = None, limit: int | None = None) -> Job:
+    """Find the shards and check everything that can be checked without a model.
+
+    ``limit`` takes the first shards of the seeded order only. Raises InputError (no shard matches,
+    names collide, no pair in the first samples, an input that changed), OutputError (another run's
+    folder, no put-if-absent), JudgeError, ReadError.
+    """
+    folder = OutputFolder(output)
+    runtime = runtime or Runtime(recipe.run.device)
+    shards = find_shards(recipe.input.patterns())
+    if not shards:
+        raise InputError("no shards given: name them in the recipe (input.shards) or with --shards PATTERN")
+    folder.probe()
+    folder.remove_dead_temporaries()
+    shards = [_spooled(shard, folder) for shard in shards]
+    ordered = seeded_order(shards, recipe.seed)[:limit]
+    _check_first_pairs(ordered, recipe)
+    job = Job(recipe, folder, tuple(ordered), fingerprint.record(recipe, runtime), runtime)
+    check_record(job)
+    _check_inputs(job)
+    return job
+
+
+def _spooled(shard: Shard, folder: OutputFolder) -> Shard:
+    """Standard input comes once: keep it, so that the shard can be read again like any other."""
+    if shard.url != storage.STDIN:
+        return shard
+    if folder.ledger(shard.name).exists():
+        raise OutputError(f"{folder.root} holds a run over standard input, which cannot be resumed")
+    copy = folder.temporary()
+    with storage.open_read(shard.url) as stream, copy.open("xb") as file:
+        while chunk := stream.read(1 << 20):
+            file.write(chunk)
+    return replace(shard, url=str(copy))
+
+
+def first_samples(shards: Sequence[Shard], recipe: Recipe) -> Iterator[Sample | Unreadable]:
+    """The samples of the first shard that can be read and has any."""
+    for shard in shards:
+        found = False
+        try:
+            with storage.open_read(shard.url) as raw:
+                for item in read_samples(decompressed(raw), max_sample_bytes=recipe.input.max_sample):
+                    if not isinstance(item, Damage):
+                        found = True
+                        yield item
+        except ReadError:
+            continue
+        if found:
+            return
+
+
+def _check_first_pairs(shards: Sequence[Shard], recipe: Recipe) -> None:
+    reasons: list[Unreadable] = []
+    for item in islice(first_samples(shards, recipe), CHECKED_PAIRS):
+        pair = recipe.pair_reader.read(item) if isinstance(item, Sample) else item
+        if isinstance(item, Sample) and isinstance(pair, Pair):
+            scores.check_free(item, pair.fields, recipe.output)
+            return
+        if isinstance(pair, Unreadable):
+            reasons.append(pair)
+    if reasons:
+        first = reasons[0]
+        raise InputError(
+            f"none of the first {len(reasons)} samples is an image with a caption; {first.key!r}: {first.reason}"
+            f" ({first.detail}). Set input.image and input.caption (an extension such as txt, or json.FIELD)"
+        )
+
+
+def check_record(job: Job) -> None:
+    """Raise OutputError where the folder belongs to another run."""
+    try:
+        there = json.loads(job.folder.record.read_bytes())
+    except FileNotFoundError:
+        if job.folder.shard_names():
+            raise OutputError(
+                f"{job.folder.root} has ledgers but no run.json: it is no run's folder"
+            ) from None
+        return
+    except ValueError as error:
+        raise OutputError(f"{job.folder.record}: {error}") from error
+    if there == job.record:
+        return
+    lines = list(fingerprint.differences({**there, "fingerprints": {}}, {**job.record, "fingerprints": {}}))
+    advice = "use another output folder"
+    if all(line.startswith("decision.") for line in lines):
+        advice += ", or `wdsfilter select`, which applies other thresholds to finished scores in minutes"
+    raise OutputError("\n  ".join([f"{job.folder.root} is the folder of another run; {advice}", *lines]))
+
+
+def _check_inputs(job: Job) -> None:
+    """Raise InputError where a local input shard is not the one that its ledger was made of."""
+    for shard in job.shards:
+        path = job.folder.ledger(shard.name)
+        if storage.protocol(shard.url) is None and path.exists() and storage.exists(shard.url):
+            then, now = ledger.read_header(path).input.size, storage.stat(shard.url).size
+            if then != now:
+                raise InputError(
+                    f"{shard.url} has {now} bytes, and had {then} when it was judged; "
+                    f"use another output folder, or remove {path} and {job.folder.shard(shard.name)}"
+                )

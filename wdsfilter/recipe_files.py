@@ -1,0 +1,102 @@
+"""Finding a recipe by name or path, reading it, overriding its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wdsfilter import recipe_errors
+from wdsfilter.errors import RecipeError
+from wdsfilter.recipe import Recipe, listed_judges, parse
+
+
+def recipe_folder() -> Path:
+    """Where the recipes that come with wdsfilter are."""
+    installed = Path(__file__).parent / "recipes"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with wdsfilter."""
+    folder = recipe_folder()
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe, given by path or by name. Raises RecipeError."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise RecipeError(f"no recipe file {name}")
+        return path
+    if name not in recipe_names():
+        raise RecipeError(
+            f"no recipe {name!r}{recipe_errors.nearest(name, recipe_names())}; or give the path of a .yaml file"
+        )
+    return recipe_folder() / f"{name}.yaml"
+
+
+def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe ``name`` (path or name) with ``PATH=VALUE`` overrides applied in order."""
+    path = find_recipe(name)
+    try:
+        raw = yaml.load(path.read_bytes(), Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: {' '.join(str(error).split())}") from error
+    for override in overrides:
+        _apply(raw, override)
+    return parse(raw, origin=str(name))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without tags that construct objects, and without keys that silently replace others."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} stands there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _apply(raw: Any, override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"--set {override}: expected PATH=VALUE, such as judges.vlm.at_least.grade=8")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        return  # parse() says what is wrong with it
+    parts = path.split(".")
+    where: Any = raw
+    if parts[0] == "judges" and len(parts) > 2:
+        where, parts = _judge_options(raw, parts[1], override), parts[2:]
+    for part in parts[:-1]:
+        if not isinstance(where.get(part), dict):
+            where[part] = {}
+        where = where[part]
+    where[parts[-1]] = value
+
+
+def _judge_options(raw: dict[str, Any], wanted: str, override: str) -> dict[str, Any]:
+    ids: list[str] = []
+    listed = raw["judges"] = listed_judges(raw.get("judges", []))
+    for entry in listed:
+        if not isinstance(entry, dict) or len(entry) != 1:
+            continue
+        ((name, options),) = entry.items()
+        if not isinstance(options, dict):
+            options = entry[name] = {}
+        ids.append(str(options.get("id") or name))
+        if ids[-1] == wanted:
+            return options
+    raise RecipeError(
+        f"--set {override}: this recipe has no judge {wanted!r}, only {', '.join(ids) or 'none'}"
+    )
