@@ -177,6 +177,19 @@ def test_an_unreadable_shard_commits_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
+def test_process_shard_resumes(tmp_path: Path) -> None:
+    """process_shard does not judge a shard again that has its ledger, and makes a missing shard from it."""
+    rows = judge_shard(tmp_path, FakeJudge())
+    shard = tmp_path / "out/s.tar"
+    content = shard.read_bytes()
+    shard.unlink()
+    header = process_shard(
+        Shard("s.tar", str(tmp_path / "s.tar")), tmp_path / "out", RECIPE, [FakeJudge(bad={"*": "all"})]
+    )
+    assert header.counts.samples == len(rows)
+    assert shard.read_bytes() == content
+
+
 def test_a_shard_in_the_way_is_refused(tmp_path: Path) -> None:
     """A file that is there already under an output shard's name is neither overwritten nor taken for ours."""
     (tmp_path / "out").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.runs import ROOT, write_recipe
+from wdsfilter import judges
 from wdsfilter.errors import RecipeError
-from wdsfilter.recipe import Recipe, parse
+from wdsfilter.recipe import Guard, Input, LedgerOptions, Output, Recipe, Run, Tolerate, parse
 from wdsfilter.recipe_files import find_recipe, load_recipe, recipe_folder, recipe_names
 
 
@@ -154,3 +156,17 @@ def test_recipes_are_found_by_name_and_path(tmp_path: Path) -> None:
         find_recipe("cc3")
     with pytest.raises(RecipeError, match="no recipe file"):
         find_recipe("nowhere.yaml")
+
+
+def test_every_key_is_documented() -> None:
+    """docs/recipes.md names every key of every section and every option of every judge."""
+    text = (ROOT / "docs/recipes.md").read_text()
+    options = {
+        field.alias or name
+        for model in (Input, Tolerate, Guard, Output, LedgerOptions, Run)
+        for name, field in model.model_fields.items()
+    }
+    for judge in judges.names():
+        options |= {field.alias or name for name, field in judges.module(judge).Options.model_fields.items()}
+    missing = {name for name in options if not re.search(rf"[`.]{name}[`:]", text)}
+    assert not missing

@@ -159,6 +159,10 @@ def _run(job: Job, where: launch.Place) -> int:
             note("loaded", versions=made_by)
             if where.local_rank == 0:
                 _warn_of_changes(before, made_by)
+            if where.rank == 0 and not folder.readout.exists() and not all(j.inline for j in runner.judges):
+                err.print(
+                    "asking the judge about the first pairs, to check that its answers are read rightly"
+                )
             runner.open()
             if where.rank == 0:
                 tally = summary.Tally(folder)

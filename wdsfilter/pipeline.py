@@ -15,12 +15,12 @@ from typing import Any
 
 from wdsfilter import fingerprint, ledger
 from wdsfilter.claims import Claims
-from wdsfilter.errors import GuardTripped, Interrupted, JudgeError
+from wdsfilter.errors import GuardTripped, Interrupted
 from wdsfilter.failpoints import hit
 from wdsfilter.guard import GuardWatch
 from wdsfilter.judges import Judge, Runtime
 from wdsfilter.ledger import Header
-from wdsfilter.output import OutputFolder
+from wdsfilter.output import OutputFolder, is_complete, rebuild
 from wdsfilter.plan import CHECKED_PAIRS, Job, check_record, first_samples
 from wdsfilter.prefetch import prefetched
 from wdsfilter.recipe import Recipe
@@ -103,9 +103,8 @@ class Runner:
     def results(self, shards: Iterator[Shard]) -> Iterator[Committed | Failed]:
         """Judge and commit ``shards``, which are asked for one by one, as early as memory allows."""
         recipe = self.job.recipe
-        reading = prefetched(
-            read_events(shards, recipe), size_of=event_size, max_bytes=recipe.run.in_flight // 4
-        )
+        share = recipe.run.in_flight // (len(self.judges) + 1)
+        reading = prefetched(read_events(shards, recipe), size_of=event_size, max_bytes=share)
         with closing(reading):
             events: Iterator[Event] = reading
             for number, (spec, judge) in enumerate(zip(recipe.judges, self.judges, strict=True)):
@@ -114,7 +113,7 @@ class Runner:
                     judge,
                     number,
                     self._inline if judge.inline else self._pool,
-                    recipe.run.in_flight // 4,
+                    share,
                     self.stop.check,
                     self.note,
                 )
@@ -176,11 +175,12 @@ def process_shard(shard: Shard, output: Path, recipe: Recipe, judges: Sequence[J
     folder.probe()
     check_record(job)
     if folder.ledger(shard.name).exists():
+        if not is_complete(folder, shard.name):
+            rebuild(folder, shard, recipe)
         return ledger.read_header(folder.ledger(shard.name))
     with Runner(job, judges=judges) as runner:
         runner.open()
-        for result in runner.results(iter([shard])):
-            if isinstance(result, Failed):
-                raise result.error
-            return result.header
-    raise JudgeError("no result")
+        [result] = runner.results(iter([shard]))
+    if isinstance(result, Failed):
+        raise result.error
+    return result.header

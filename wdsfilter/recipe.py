@@ -136,10 +136,13 @@ class LedgerOptions(_Section):
 
 
 class Run(_Section):
-    """How the work is done; nothing in here changes a score or a decision."""
+    """How the work is done; nothing in here changes a score or a decision.
+
+    ``in_flight`` bounds the bytes of images that were read and are not judged yet. ``stale_after``,
+    in seconds, is how long another process may give no sign of life before its shard is taken over.
+    """
 
     workers: Annotated[Annotated[int, Field(ge=0)] | None, _none_when("auto")] = None
-    lookahead: int = Field(512, ge=1)
     in_flight: Bytes = 256 << 20
     worker_timeout: float = Field(60.0, gt=0)
     stale_after: float = Field(30.0, gt=0)
