@@ -261,6 +261,23 @@ def test_a_vanished_shard_commits_nothing_and_is_tried_again(
     assert main(["status", str(tmp_path / "out")]) == 0
 
 
+def test_a_source_that_cannot_be_read_at_all_is_one_line(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When no shard can be read, the run says why before it loads anything."""
+    arguments = [
+        "run",
+        str(recipe),
+        "--shards",
+        "memory://nowhere/s-{0000..0099}.tar",
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    assert main(arguments) == 1
+    assert "memory://nowhere/s-00" in capsys.readouterr().err
+    assert not (tmp_path / "out/wdsfilter/run.json").exists()
+
+
 def test_the_guard_stops_a_run_that_keeps_nothing(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

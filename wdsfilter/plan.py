@@ -21,6 +21,8 @@ from wdsfilter.shards.source import Shard, find_shards, seeded_order
 CHECKED_PAIRS = 32
 """So many of a run's first samples are looked at before it begins."""
 
+_TRIED_SHARDS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -75,8 +77,13 @@ def _spooled(shard: Shard, folder: OutputFolder) -> Shard:
 
 
 def first_samples(shards: Sequence[Shard], recipe: Recipe) -> Iterator[Sample | Unreadable]:
-    """The samples of the first shard that can be read and has any."""
-    for shard in shards:
+    """The samples of the first shard that can be read and has any, of a few that are tried.
+
+    Raises ReadError when none of them can be read.
+    """
+    unread: list[ReadError] = []
+    tried = shards[:_TRIED_SHARDS]
+    for shard in tried:
         found = False
         try:
             with storage.open_read(shard.url) as raw:
@@ -84,10 +91,12 @@ def first_samples(shards: Sequence[Shard], recipe: Recipe) -> Iterator[Sample | 
                     if not isinstance(item, Damage):
                         found = True
                         yield item
-        except ReadError:
-            continue
+        except ReadError as error:
+            unread.append(error)
         if found:
             return
+    if unread and len(unread) == len(tried):
+        raise unread[-1]
 
 
 def _check_first_pairs(shards: Sequence[Shard], recipe: Recipe) -> None:

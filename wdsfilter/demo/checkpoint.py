@@ -34,7 +34,9 @@ _STEPS, _PAIRS_PER_STEP = 120, 20
 _WORDS = (
     "a an the one two 3 red blue small large old dog cat house tree car boat man woman child bird "
     "on in under near with and of street beach table photo picture view sky morning 1920s "
-    "vintage, wooden standing running smiling"
+    "vintage, wooden standing running smiling "
+    "orange gold green teal purple black white beige lightblue lightgray mistyrose plain background "
+    "circle square triangle bar left middle right, drawn before some shapes image"
 )
 _CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -57,6 +59,8 @@ def make_checkpoint(folder: str | Path, *, seed: int = 0, score_first: bool = Tr
     """
     import torch
 
+    from wdsfilter.engine.loading import quiet
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     threads, state = torch.get_num_threads(), torch.get_rng_state()
@@ -69,7 +73,8 @@ def make_checkpoint(folder: str | Path, *, seed: int = 0, score_first: bool = Tr
     finally:
         torch.set_num_threads(threads)
         torch.set_rng_state(state)
-    network.save_pretrained(folder)
+    with quiet():
+        network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "chat_template.jinja").write_text(_CHAT_TEMPLATE, encoding="utf-8")
     settings = {

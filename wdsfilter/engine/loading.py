@@ -27,7 +27,7 @@ def load_model(
 ) -> Model:  # fmt: skip
     """The checkpoint's weights on ``device`` in ``dtype`` (see :func:`resolve_dtype`). Raises JudgeError."""
     place = torch.device(device)
-    with _quiet():
+    with quiet():
         try:
             network, report = Qwen2VLForConditionalGeneration.from_pretrained(
                 checkpoint.folder,
@@ -112,8 +112,8 @@ def _check_widths(checkpoint: Checkpoint, config: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars on stderr while weights load."""
+def quiet() -> Iterator[None]:
+    """No progress bars on stderr while weights are read or written."""
     was_on = progress.is_progress_bar_enabled()
     progress.disable_progress_bar()
     try:
