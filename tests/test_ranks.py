@@ -13,6 +13,7 @@ import pytest
 
 from tests.runs import environment, finished, make_shards, start, tree, write_recipe
 from wdsfilter.cli import main
+from wdsfilter.errors import UserError
 from wdsfilter.events import read_events
 from wdsfilter.launch import Place, place
 
@@ -123,10 +124,16 @@ def _is_running(pid: int) -> bool:
 
 
 def test_place_is_read_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rank and world size come from the launcher's environment, and are 0 of 1 without one."""
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+    """Rank and world size come from the launcher's environment, or Slurm's, and are 0 of 1 without one."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_PROCID", "SLURM_LOCALID"):
         monkeypatch.delenv(name, raising=False)
     assert place() == Place()
+    for name, value in {"SLURM_PROCID": "9", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "16"}.items():
+        monkeypatch.setenv(name, value)
+    assert place() == Place(9, 1, 16, 1, launched=False)
     for name, value in {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
     assert place() == Place(5, 1, 8, 4, launched=True)
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(UserError, match="RANK"):
+        place()

@@ -1,7 +1,7 @@
 """Which of how many processes this is, and what it may run on: read from the launcher's environment.
 
-``accelerate launch`` (torchrun), Slurm's ``srun`` and plain starts are understood. No process group
-is created: ranks never talk to each other.
+``accelerate launch`` (torchrun), tasks of Slurm's ``srun`` and plain starts are understood. No process
+group is created: ranks never talk to each other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from wdsfilter.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """This process among the launch's: global and local rank, and how many there are of each."""
+    """This process among the launch's: global and local rank, and how many there are of each.
+
+    ``launched``: by a launcher that stops the other ranks when one exits with a code other than 0.
+    """
 
     rank: int = 0
     local_rank: int = 0
@@ -31,15 +34,18 @@ class Place:
 
 def place() -> Place:
     """Where this process stands. Raises UserError when the launcher's variables make no sense."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return Place()
+    launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    if launched:
+        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    else:  # a task's share of its node's cores shows in its affinity
+        names = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS", "")
     try:
-        rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        local_rank = int(os.environ.get("LOCAL_RANK", rank))
-        local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+        rank, local_rank, world_size, local_world_size = (
+            int(os.environ.get(name, default)) for name, default in zip(names, (0, 0, 1, 1), strict=True)
+        )
     except ValueError as error:
-        raise UserError(f"RANK, WORLD_SIZE and their like have to be numbers: {error}") from error
-    return Place(rank, local_rank, world_size, local_world_size, launched=True)
+        raise UserError(f"{', '.join(filter(None, names))} have to be numbers: {error}") from error
+    return Place(rank, local_rank, world_size, local_world_size, launched)
 
 
 def pick_device(wanted: str | None, local_rank: int) -> str:

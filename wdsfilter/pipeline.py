@@ -26,7 +26,7 @@ from wdsfilter.prefetch import prefetched
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Pair, Prepared, Sample
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import CommitStage, Committed, Event, Failed, JudgeStage, Note, event_size, read_events
+from wdsfilter.stages import CommitStage, Committed, Failed, Item, JudgeStage, Note, item_size, read_items
 from wdsfilter.stop import Stop
 from wdsfilter.summary import Tally, finish
 from wdsfilter.workers import Workers
@@ -104,9 +104,9 @@ class Runner:
         """Judge and commit ``shards``, which are asked for one by one, as early as memory allows."""
         recipe = self.job.recipe
         share = recipe.run.in_flight // (len(self.judges) + 1)
-        reading = prefetched(read_events(shards, recipe), size_of=event_size, max_bytes=share)
+        reading = prefetched(read_items(shards, recipe), size_of=item_size, max_bytes=share)
         with closing(reading):
-            events: Iterator[Event] = reading
+            items: Iterator[Item] = reading
             for number, (spec, judge) in enumerate(zip(recipe.judges, self.judges, strict=True)):
                 stage = JudgeStage(
                     spec,
@@ -117,8 +117,8 @@ class Runner:
                     self.stop.check,
                     self.note,
                 )
-                events = stage(events)
-            yield from self.commit(events)
+                items = stage(items)
+            yield from self.commit(items)
 
 
 def load_judges(recipe: Recipe, runtime: Runtime) -> list[Judge]:

@@ -1,6 +1,6 @@
 """The stages that a sample comes past: read, judge after judge, commit.
 
-Each takes an iterator of events and gives one, in the same order; none knows about ranks, claims or
+Each takes an iterator of items and gives one, in the same order; none knows about ranks, claims or
 the launcher. Shards follow one another without a gap: while one's last batch is judged, the next
 one is being read. Batches never cross a shard's border, so that a sample's neighbours, and with
 them the last bits of its scores, depend on its shard alone.
@@ -64,13 +64,13 @@ class Case:
         return self.sample.length if self.sample is not None else 0
 
 
-Event: TypeAlias = "ShardBegins | Case | ShardEnds"
+Item: TypeAlias = "ShardBegins | Case | ShardEnds"
 
 
 # --- reading ---------------------------------------------------------------------------------
 
 
-def read_events(shards: Iterable[Shard], recipe: Recipe) -> Iterator[Event]:
+def read_items(shards: Iterable[Shard], recipe: Recipe) -> Iterator[Item]:
     """Everything in ``shards``. Raises OutputError where a sample has no room for its scores."""
     for shard in shards:
         yield ShardBegins(shard)
@@ -78,11 +78,11 @@ def read_events(shards: Iterable[Shard], recipe: Recipe) -> Iterator[Event]:
         try:
             source = storage.stat(shard.url)
             with storage.open_read(shard.url) as raw:
-                for item in read_samples(decompressed(raw), max_sample_bytes=recipe.input.max_sample):
-                    if isinstance(item, Damage):
-                        damage = item
+                for found in read_samples(decompressed(raw), max_sample_bytes=recipe.input.max_sample):
+                    if isinstance(found, Damage):
+                        damage = found
                     else:
-                        yield _case(item, recipe)
+                        yield _case(found, recipe)
         except ReadError as error:
             yield ShardEnds(shard, error=error)
         except OutputError as error:
@@ -91,19 +91,19 @@ def read_events(shards: Iterable[Shard], recipe: Recipe) -> Iterator[Event]:
             yield ShardEnds(shard, source, damage)
 
 
-def _case(item: Sample | Unreadable, recipe: Recipe) -> Case:
-    row: Row = {"key": item.key, "offset": item.offset, "length": item.length}
-    if isinstance(item, Unreadable):
-        return Case(row, decision=Decision("unreadable", item.reason, item.detail))
-    pair = recipe.pair_reader.read(item)
+def _case(sample: Sample | Unreadable, recipe: Recipe) -> Case:
+    row: Row = {"key": sample.key, "offset": sample.offset, "length": sample.length}
+    if isinstance(sample, Unreadable):
+        return Case(row, decision=Decision("unreadable", sample.reason, sample.detail))
+    pair = recipe.pair_reader.read(sample)
     if isinstance(pair, Unreadable):
-        return Case(row, item, decision=Decision("unreadable", pair.reason, pair.detail))
-    scores.check_free(item, pair.fields, recipe.output)
+        return Case(row, sample, decision=Decision("unreadable", pair.reason, pair.detail))
+    scores.check_free(sample, pair.fields, recipe.output)
     for name in recipe.ledger.columns:
         row[name] = _text(pair.fields.get(name))
     row["image_sha256"] = hashlib.sha256(pair.image).hexdigest()
     row["caption_hash"] = hashlib.blake2b(pair.caption.encode(), digest_size=8).hexdigest()
-    return Case(row, item, pair)
+    return Case(row, sample, pair)
 
 
 def _text(value: Any) -> str | None:
@@ -112,9 +112,9 @@ def _text(value: Any) -> str | None:
     return json.dumps(value)
 
 
-def event_size(event: Event) -> int:
-    """Bytes that an event holds in memory, roughly."""
-    return event.size + 1024 if isinstance(event, Case) else 64
+def item_size(item: Item) -> int:
+    """Bytes that an item holds in memory, roughly."""
+    return item.size + 1024 if isinstance(item, Case) else 64
 
 
 # --- judging ---------------------------------------------------------------------------------
@@ -134,36 +134,36 @@ class JudgeStage:
     _succeeded: int = 0
     _failed: int = 0
 
-    def __call__(self, events: Iterator[Event]) -> Iterator[Event]:
-        window: list[tuple[Event, Prepared | Unreadable | None]] = []
+    def __call__(self, items: Iterator[Item]) -> Iterator[Item]:
+        window: list[tuple[Item, Prepared | Unreadable | None]] = []
         waiting = 0
-        for event, prepared in self.workers.prepared(
-            self.number, events, _pair_of, lookahead=2 * self.judge.window, max_bytes=self.max_bytes
+        for item, prepared in self.workers.prepared(
+            self.number, items, _pair_of, lookahead=2 * self.judge.window, max_bytes=self.max_bytes
         ):
-            window.append((event, prepared))
+            window.append((item, prepared))
             waiting += prepared is not None
-            if waiting >= self.judge.window or not isinstance(event, Case):
+            if waiting >= self.judge.window or not isinstance(item, Case):
                 yield from self._judged(window)
                 window, waiting = [], 0
         yield from self._judged(window)
 
-    def _judged(self, window: list[tuple[Event, Prepared | Unreadable | None]]) -> Iterator[Event]:
+    def _judged(self, window: list[tuple[Item, Prepared | Unreadable | None]]) -> Iterator[Item]:
         ready: list[tuple[Case, Prepared]] = []
-        for event, prepared in window:
-            if isinstance(event, Case) and isinstance(prepared, Unreadable):
-                event.decision = Decision("unreadable", prepared.reason, prepared.detail)
-            elif isinstance(event, Case) and isinstance(prepared, Prepared):
+        for item, prepared in window:
+            if isinstance(item, Case) and isinstance(prepared, Unreadable):
+                item.decision = Decision("unreadable", prepared.reason, prepared.detail)
+            elif isinstance(item, Case) and isinstance(prepared, Prepared):
                 if prepared.phash is not None:
-                    event.row["phash"] = prepared.phash
-                ready.append((event, prepared))
+                    item.row["phash"] = prepared.phash
+                ready.append((item, prepared))
         costs = [prepared.cost for _, prepared in ready]
         for batch in batches(costs, self.judge.batch_cost):
             self.check_stop()
             outcomes = self._score([ready[i][1].value for i in batch])
             for i, outcome in zip(batch, outcomes, strict=True):
                 self._settle(ready[i][0], outcome)
-        for event, _ in window:
-            yield event
+        for item, _ in window:
+            yield item
 
     def _settle(self, case: Case, outcome: Numbers | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -213,8 +213,8 @@ def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
     return found
 
 
-def _pair_of(event: Event) -> Pair | None:
-    return event.pair if isinstance(event, Case) and event.decision is None else None
+def _pair_of(item: Item) -> Pair | None:
+    return item.pair if isinstance(item, Case) and item.decision is None else None
 
 
 # --- committing ------------------------------------------------------------------------------
@@ -248,32 +248,32 @@ class CommitStage:
     fingerprints: Fingerprints
     open_samples: int = 0
 
-    def __call__(self, events: Iterator[Event]) -> Iterator[Committed | Failed]:
+    def __call__(self, items: Iterator[Item]) -> Iterator[Committed | Failed]:
         output: ShardOutput | None = None
         try:
-            for event in events:
-                if isinstance(event, ShardBegins):
-                    output = ShardOutput(self.folder, event.shard, self.recipe, self.fingerprints)
+            for item in items:
+                if isinstance(item, ShardBegins):
+                    output = ShardOutput(self.folder, item.shard, self.recipe, self.fingerprints)
                     continue
-                assert output is not None, "a shard's events begin with ShardBegins"
-                if isinstance(event, Case):
-                    decision = event.decision or KEPT
-                    event.row["status"] = decision.status
-                    event.row["reason"] = decision.reason
-                    event.row["detail"] = decision.detail
-                    output.add(event.row, event.sample)
+                assert output is not None, "a shard's items begin with ShardBegins"
+                if isinstance(item, Case):
+                    decision = item.decision or KEPT
+                    item.row["status"] = decision.status
+                    item.row["reason"] = decision.reason
+                    item.row["detail"] = decision.detail
+                    output.add(item.row, item.sample)
                     self.open_samples += 1
                     continue
                 self.open_samples = 0
-                if event.source is not None:
-                    header = output.commit(event.source, event.damage)
+                if item.source is not None:
+                    header = output.commit(item.source, item.damage)
                     output = None
-                    yield Committed(event.shard, header)
+                    yield Committed(item.shard, header)
                 else:
                     output.abandon()
                     output = None
                     yield Failed(
-                        event.shard, event.error or ReadError(f"{storage.shown(event.shard.url)}: not read")
+                        item.shard, item.error or ReadError(f"{storage.shown(item.shard.url)}: not read")
                     )
         except OSError as error:
             raise OutputError(
