@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from wdsfilter.output import OutputFolder
 from wdsfilter.pipeline import Runner, process_shard, run
 from wdsfilter.plan import plan
 from wdsfilter.recipe import Guard, Recipe, parse
-from wdsfilter.samples import Numbers, Pair, Prepared, Unreadable
+from wdsfilter.samples import Decision, Numbers, Pair, Prepared, Sample, Unreadable
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import batches
+from wdsfilter.stages import Case, JudgeStage, batches
+from wdsfilter.workers import Workers
 
 
 @dataclass
@@ -99,6 +100,32 @@ def test_a_poison_sample_costs_itself(where: str, tmp_path: Path) -> None:
     assert (poisoned[7]["status"], poisoned[7]["reason"]) == ("unreadable", reasons[where])
     assert poisoned[7]["scripted"] is None
     assert [r for r in poisoned if r["key"] != "00007"] == [r for r in sound if r["key"] != "00007"]
+
+
+def test_decided_samples_are_let_go_of(tmp_path: Path) -> None:
+    """What an earlier judge rejected passes a later one without its bytes, and never piles up behind it."""
+    recipe = parse({"judges": ["rules", {"scripted": {"id": "later"}}], "guard": "off"})
+    held: list[int] = []
+
+    def items() -> Iterator[Case]:
+        for number in range(1000):
+            case = Case(
+                {"key": f"{number:05d}"}, Sample(f"{number:05d}", (), 0, 9), Pair(f"{number:05d}", b"", "")
+            )
+            if number % 100:
+                case.settle(Decision("dropped", "rules.min_side"))
+            assert (case.sample is None) == bool(number % 100)
+            held.append(number)
+            yield case
+
+    judge = FakeJudge()
+    with Workers([judge.prepare], 0) as workers:
+        stage = JudgeStage(
+            recipe.judges[1], judge, 0, workers, 1 << 20, lambda: None, lambda name, **facts: None
+        )
+        for passed, _ in enumerate(stage(items())):
+            assert len(held) - passed <= 8 * judge.window
+    assert sum(map(len, judge.batches)) == 10
 
 
 def test_a_judge_that_always_fails_stops_the_run(tmp_path: Path) -> None:

@@ -58,9 +58,14 @@ class Case:
     pair: Pair | None = None
     decision: Decision | None = None
 
+    def settle(self, decision: Decision) -> None:
+        """It is decided and will not be kept: its bytes need not wait for its neighbours."""
+        self.decision = decision
+        self.sample = self.pair = None
+
     @property
     def size(self) -> int:
-        """Bytes of the sample."""
+        """Bytes of the sample that are held."""
         return self.sample.length if self.sample is not None else 0
 
 
@@ -97,7 +102,7 @@ def _case(sample: Sample | Unreadable, recipe: Recipe) -> Case:
         return Case(row, decision=Decision("unreadable", sample.reason, sample.detail))
     pair = recipe.pair_reader.read(sample)
     if isinstance(pair, Unreadable):
-        return Case(row, sample, decision=Decision("unreadable", pair.reason, pair.detail))
+        return Case(row, decision=Decision("unreadable", pair.reason, pair.detail))
     scores.check_free(sample, pair.fields, recipe.output)
     for name in recipe.ledger.columns:
         row[name] = _text(pair.fields.get(name))
@@ -118,6 +123,9 @@ def item_size(item: Item) -> int:
 
 
 # --- judging ---------------------------------------------------------------------------------
+
+
+_PASSING = 8  # items in a window, in multiples of the judge's own, where most are decided already
 
 
 @dataclass(slots=True)
@@ -142,7 +150,8 @@ class JudgeStage:
         ):
             window.append((item, prepared))
             waiting += prepared is not None
-            if waiting >= self.judge.window or not isinstance(item, Case):
+            full = waiting >= self.judge.window or len(window) >= _PASSING * self.judge.window
+            if full or not isinstance(item, Case):
                 yield from self._judged(window)
                 window, waiting = [], 0
         yield from self._judged(window)
@@ -151,7 +160,7 @@ class JudgeStage:
         ready: list[tuple[Case, Prepared]] = []
         for item, prepared in window:
             if isinstance(item, Case) and isinstance(prepared, Unreadable):
-                item.decision = Decision("unreadable", prepared.reason, prepared.detail)
+                item.settle(Decision("unreadable", prepared.reason, prepared.detail))
             elif isinstance(item, Case) and isinstance(prepared, Prepared):
                 if prepared.phash is not None:
                     item.row["phash"] = prepared.phash
@@ -168,12 +177,13 @@ class JudgeStage:
     def _settle(self, case: Case, outcome: Numbers | Exception) -> None:
         if isinstance(outcome, Exception):
             detail = f"{type(outcome).__name__}: {outcome}"[:200]
-            case.decision = Decision("unreadable", f"{self.spec.id}.failed", detail)
-        else:
+            case.settle(Decision("unreadable", f"{self.spec.id}.failed", detail))
+            return
+        decision = decide_one(self.spec, outcome)
+        if decision is None or decision.status != "unreadable":
             case.row[self.spec.id] = dict(outcome)
-            case.decision = decide_one(self.spec, outcome)
-        if case.decision is not None and case.decision.status == "unreadable":
-            case.row.pop(self.spec.id, None)
+        if decision is not None:
+            case.settle(decision)
 
     def _score(self, values: Sequence[Any]) -> list[Numbers | Exception]:
         """Numbers for each value. A batch that fails is halved, until what fails is one value alone."""
