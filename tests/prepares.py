@@ -50,6 +50,19 @@ def obey(pair: Pair) -> Prepared | Unreadable:
     return Prepared(pair.key)
 
 
+@dataclass(frozen=True)
+class Journal:
+    """Notes in a file when it prepared which key."""
+
+    path: Path
+
+    def __call__(self, pair: Pair) -> Prepared:
+        """The key."""
+        with self.path.open("a") as file:
+            file.write(f"{time.monotonic()} {pair.key}\n")
+        return Prepared(pair.key)
+
+
 def double(pair: Pair) -> Prepared:
     """Twice the image."""
     return Prepared(bytes(pair.image) * 2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.prepares import Journal
 from tests.runs import make_shards, members, write_shard
 from wdsfilter import ledger
 from wdsfilter.errors import JudgeError, OutputError, ReadError
@@ -147,6 +150,42 @@ def test_batches_stay_inside_a_shard(tmp_path: Path) -> None:
         assert len(list(run(runner))) == 3
     assert judge.batches
     assert all(len({key[:4] for key in batch}) == 1 for batch in judge.batches)
+
+
+@dataclass
+class BusyJudge:
+    """Prepares in a worker process that keeps a journal; scores one pair at a time, slowly, and keeps one too."""
+
+    prepare: Journal
+    scored: list[tuple[float, str]] = field(default_factory=list)
+    window: int = 8
+    batch_cost: int = 1
+    inline: bool = False
+
+    def score(self, batch: Sequence[Any]) -> Sequence[Numbers]:
+        time.sleep(0.02)
+        self.scored += [(time.monotonic(), key) for key in batch]
+        return [{"grade": 10, "score": 10.0} for _ in batch]
+
+    def check(self, first: Sequence[Any]) -> Mapping[str, Any]:
+        return {}
+
+
+def test_the_next_shard_is_prepared_while_this_one_is_judged(tmp_path: Path) -> None:
+    """The model has work waiting across a shard's border: no pair of the next shard is prepared too late for that."""
+    pattern = make_shards(tmp_path / "in", 3)
+    recipe = parse({"input": {"shards": pattern}, "judges": ["scripted"], "guard": "off"})
+    judge = BusyJudge(Journal(tmp_path / "journal"))
+    with Runner(plan(recipe, tmp_path / "out"), judges=[judge]) as runner:
+        runner.open()
+        (tmp_path / "journal").unlink()  # of the check
+        assert len(list(run(runner))) == 3
+    prepared = {key: float(at) for at, key in map(str.split, (tmp_path / "journal").read_text().splitlines())}
+    order = list(dict.fromkeys(key[:4] for _, key in judge.scored))
+    for shard, following in itertools.pairwise(order):
+        last_scored = max(at for at, key in judge.scored if key.startswith(shard))
+        first_prepared = min(at for key, at in prepared.items() if key.startswith(following))
+        assert first_prepared < last_scored - 0.02, "before the model was at this shard's last pair"
 
 
 @pytest.mark.parametrize(
