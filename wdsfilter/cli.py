@@ -5,6 +5,7 @@ A user's mistake is one line (or one list) on stderr and exit code 1; a bug keep
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 import sys
@@ -59,6 +60,9 @@ ShardsOption = Annotated[
 ]
 
 
+_USERS_TO_SOLVE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
@@ -68,10 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WdsfilterError as error:
         _complain(error)
         return 1
+    except OSError as error:
+        if error.errno not in _USERS_TO_SOLVE:
+            raise
+        _complain(error)
+        return 1
     return 0
 
 
-def _complain(error: WdsfilterError) -> None:
+def _complain(error: Exception) -> None:
     where = launch.place()
     prefix = f"wdsfilter (rank {where.rank}): " if where.rank else "wdsfilter: "
     err.print(f"{prefix}{error}", markup=False)

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class EventLog:
     def __call__(self, name: str, **facts: Any) -> None:
         """Note that ``name`` happened, now, with JSON-able ``facts``."""
         line = json.dumps({"time": round(time.time(), 3), "event": name, **facts}, default=str)
-        with self._lock:
+        with self._lock, suppress(OSError):  # a full disk stops the run where it matters, not here
             self._file.write(line + "\n")
             self._file.flush()
 
@@ -31,7 +32,8 @@ class EventLog:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
+        with suppress(OSError):
+            self._file.close()
 
 
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:

@@ -176,7 +176,9 @@ def put_if_absent(temporary: Path, final: Path) -> bool:
     try:
         os.link(temporary, final)
     except FileExistsError:
-        return False
+        # A network file system that lost its answer asks again, and meets the link that it made itself.
+        if not os.path.samefile(temporary, final):
+            return False
     sync_folder(final.parent)
     return True
 
@@ -208,11 +210,12 @@ def sync_folder(folder: Path) -> None:
 
 def probe(folder: Path, token: str) -> None:
     """Raise OutputError unless ``folder`` can be written to and honours put-if-absent."""
-    first, second = folder / f"{token}.probe", folder / f"{token}.probe.link"
+    first, second, final = (folder / f"{token}.probe{suffix}" for suffix in ("1", "2", ""))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_synced(first, b"probe")
-        if not put_if_absent(first, second) or put_if_absent(first, second):
+        write_synced(first, b"first")
+        write_synced(second, b"second")
+        if not put_if_absent(first, final) or put_if_absent(second, final):
             raise OutputError(f"{folder}: this file system does not refuse to overwrite a link")
     except OSError as error:
         raise OutputError(
@@ -220,6 +223,6 @@ def probe(folder: Path, token: str) -> None:
             "on a file system with hard links"
         ) from error
     finally:
-        for path in (first, second):
+        for path in (first, second, final):
             with suppress(OSError):
                 path.unlink()

@@ -1,0 +1,90 @@
+"""Committing to a folder: nothing is overwritten, nothing half-done is visible."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from wdsfilter import storage
+from wdsfilter.errors import OutputError
+
+
+def test_put_if_absent_gives_a_name_once(tmp_path: Path) -> None:
+    """The first writer of a name wins, and what is there is never changed."""
+    for number in range(2):
+        storage.write_synced(tmp_path / f"{number}", b"%d" % number)
+    assert storage.put_if_absent(tmp_path / "0", tmp_path / "sub/final")
+    assert not storage.put_if_absent(tmp_path / "1", tmp_path / "sub/final")
+    assert (tmp_path / "sub/final").read_bytes() == b"0"
+
+
+def test_of_many_writers_one_wins(tmp_path: Path) -> None:
+    """Two hundred races of four writers have one winner each, and its bytes stay."""
+    for race in range(200):
+        gate = threading.Barrier(4)
+        won: list[int] = []
+
+        def write(
+            number: int, race: int = race, gate: threading.Barrier = gate, won: list[int] = won
+        ) -> None:
+            storage.write_synced(tmp_path / f"{race}.{number}", b"%d" % number)
+            gate.wait()
+            if storage.put_if_absent(tmp_path / f"{race}.{number}", tmp_path / f"final.{race}"):
+                won.append(number)
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [b"%d" % number for number in won] == [(tmp_path / f"final.{race}").read_bytes()]
+
+
+def test_an_answer_that_got_lost_is_a_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the link was made but the answer says that it exists (NFS asks twice), the writer has won."""
+    storage.write_synced(tmp_path / "temporary", b"x")
+    real = os.link
+
+    def link_twice(source: Path, target: Path) -> None:
+        real(source, target)
+        raise FileExistsError
+
+    monkeypatch.setattr(os, "link", link_twice)
+    assert storage.put_if_absent(tmp_path / "temporary", tmp_path / "final")
+
+
+def test_a_folder_without_links_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe refuses a file system without hard links, in words."""
+
+    def no_link(source: Path, target: Path) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    with pytest.raises(OutputError, match="hard links"):
+        storage.probe(tmp_path, "token")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    """An output folder that is a file is a user's error."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="has to be a folder"):
+        storage.probe(tmp_path / "file/tmp", "token")
+    with pytest.raises(OutputError):
+        storage.probe(tmp_path / "file", "token")
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("/data/x?.tar", "/data/x?.tar"),
+        ("https://user:secret@host/a/x.tar?X-Signature=secret", "https://host/a/x.tar"),
+        ("s3://bucket/x.tar", "s3://bucket/x.tar"),
+    ],
+)
+def test_secrets_are_not_shown(location: str, expected: str) -> None:
+    """What is printed of a URL holds neither its query nor its user."""
+    assert storage.shown(location) == expected
