@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -180,7 +182,7 @@ def test_no_output_folder_is_a_mistake(recipe: Path, shards: str, capsys: pytest
         pytest.param(
             "judges.scripted.seed=8", "scoring.judges.scripted.options.seed: 7 there, 8 now", id="scoring"
         ),
-        pytest.param("judges.scripted.at_least=6", "wdsfilter select", id="decision"),
+        pytest.param("judges.scripted.at_least=6", "at_least: 5 there, 6 now", id="decision"),
         pytest.param("output.scores=none", 'output.scores: "member" there, "none" now', id="output"),
     ],
 )
@@ -276,6 +278,118 @@ def test_a_source_that_cannot_be_read_at_all_is_one_line(
     assert main(arguments) == 1
     assert "memory://nowhere/s-00" in capsys.readouterr().err
     assert not (tmp_path / "out/wdsfilter/run.json").exists()
+
+
+def test_input_and_output_must_not_meet(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shards in the output folder are not taken for input, and files in the way are refused before any work."""
+    assert main(["run", str(recipe), "--shards", str(tmp_path / "in"), "-o", str(tmp_path / "in")]) == 1
+    assert "lies in the output folder" in capsys.readouterr().err
+    inside = ["run", str(recipe), "--shards", str(tmp_path / "in"), "-o", str(tmp_path / "in/out")]
+    assert main(inside) == 0
+    before = tree(tmp_path / "in/out")
+    assert main(inside) == 1, "its own output is below the input folder now"
+    assert tree(tmp_path / "in/out") == before
+    other = write_shard(tmp_path / "other/s-0000.tar", ["somebody's"])
+    for _ in range(2):
+        assert main(["run", str(recipe), "--shards", shards, "-o", str(other.parent)]) == 1
+        assert "is in the way" in capsys.readouterr().err
+    assert not (tmp_path / "other/wdsfilter").exists()
+
+
+def test_a_cut_output_shard_is_not_done(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An output shard of another size than its ledger says is neither done nor silently replaced."""
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    shard = tmp_path / "out/s-0000.tar"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:1000])
+    assert main(["status", str(tmp_path / "out")]) == 75
+    assert main(arguments) == 1
+    assert "remove it, and run again" in capsys.readouterr().err
+    shard.unlink()
+    assert main(arguments) == 0
+    assert shard.read_bytes() == content
+
+
+def test_a_shard_that_can_be_neither_rebuilt_nor_judged_is_told(
+    recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing output shard whose input is gone too is unread: exit code 3, and status names it."""
+    arguments = [
+        "run",
+        str(recipe),
+        "--shards",
+        shards,
+        "-o",
+        str(tmp_path / "out"),
+        "--set",
+        "run.read_attempts=1",
+    ]
+    assert main(arguments) == 0
+    (tmp_path / "in/s-0000.tar").unlink()
+    (tmp_path / "out/s-0000.tar").unlink()
+    capsys.readouterr()
+    assert main(arguments) == 3
+    assert "not read: s-0000.tar" in capsys.readouterr().out
+
+
+def test_one_sample_without_room_for_scores_costs_itself(recipe: Path, tmp_path: Path) -> None:
+    """A stray score member in the middle of a data set is one unreadable sample, not the end of the run."""
+    write_shard(tmp_path / "in/a.tar", [f"a{i}" for i in range(8)])
+    with tarfile.open(tmp_path / "in/a.tar", "a") as tar:
+        for name, data in (("z.jpg", b"x"), ("z.txt", b"two words"), ("z.score.json", b"{}")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    assert main(["run", str(recipe), "--shards", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 3
+    counts = json.loads((tmp_path / "out/wdsfilter/summary.json").read_text())["counts"]
+    assert (counts["samples"], counts["unreadable"], counts["reasons"]["score_name_taken"]) == (9, 1, 1)
+
+
+def test_names_with_brackets_and_braces(recipe: Path, tmp_path: Path) -> None:
+    """A path that exists is itself, whatever a pattern could make of it."""
+    write_shard(tmp_path / "br[1]{a}/x{0..1}.tar", ["a"])
+    for number, path in enumerate(("br[1]{a}", "br[1]{a}/x{0..1}.tar")):
+        out = tmp_path / f"out{number}"
+        assert main(["run", str(recipe), "--shards", str(tmp_path / path), "-o", str(out)]) == 0
+        assert (out / "wdsfilter/ledger/x{0..1}.parquet").exists()
+
+
+def test_a_device_that_is_not_there_is_one_line(
+    shards: str, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device that torch does not know, or that this machine lacks, is a mistake told in one line."""
+    for device in ("foo", "cuda:77"):
+        overrides = ["--set", f"run.device={device}", "--set", f"judges.vlm.model={tiny_checkpoint}"]
+        assert main(["run", "demo", "--shards", shards, "-o", str(tmp_path / "out"), *overrides]) == 1
+        captured = capsys.readouterr().err
+        assert f"run.device: '{device}' is no device" in captured
+        assert captured.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_while_loading_is_an_interruption_too(number: int, shards: str, tmp_path: Path) -> None:
+    """Before the first batch a signal stops at once, with the same exit code 75."""
+    process = start(
+        "run", "demo", "--shards", shards, "-o", tmp_path / "out", "--set", "judges.vlm.model=nobody/nothing"
+    )
+    assert process.stderr is not None
+    deadline = time.monotonic() + 60
+    while not _catches(process.pid, signal.SIGTERM) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    code, _, err = finished(process)
+    assert code == 75, err
+    assert "Run the same command again" in err
+
+
+def _catches(pid: int, number: int) -> bool:
+    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("SigCgt"))
+    return bool(int(line.split()[1], 16) & 1 << (number - 1))
 
 
 def test_the_guard_stops_a_run_that_keeps_nothing(
@@ -390,6 +504,8 @@ def test_a_broken_ledger_is_named(
     assert main(arguments) == 1
     assert f"{ledger} is no ledger" in capsys.readouterr().err
     ledger.unlink()
+    assert main(arguments) == 1, "the shard is in the way: nothing tells whose it is"
+    (tmp_path / "out/s-0000.tar").unlink()
     assert main(arguments) == 0
 
 

@@ -96,6 +96,11 @@ def test_all_mistakes_are_named_at_once() -> None:
             {"judges": [{"scripted": {"id": "key"}}]}, "is a column of the ledger", id="reserved-id"
         ),
         pytest.param({"judges": [{"scripted": {}, "rules": {}}]}, "expected one judge", id="two-in-one"),
+        pytest.param({"judges": ["scripted"], "guard": {"kept": ["95%", "1%"]}}, "lower share", id="guard"),
+        pytest.param(
+            {"judges": ["scripted"], "output": {"score_extension": "txt"}}, "part of the pair", id="ext"
+        ),
+        pytest.param({"judges": [{"vlm": {"model": "x", "at_least": 11}}]}, "not on the scale", id="grade"),
         pytest.param({"judges": ["os.system"]}, "no judge 'os.system'", id="dotted-name"),
         pytest.param({"judges": ["scripted"], "ledger": {"columns": ["key"]}}, "taken", id="column"),
         pytest.param(
@@ -107,6 +112,17 @@ def test_mistakes(raw: object, said: str) -> None:
     """Each mistake is refused in words."""
     with pytest.raises(RecipeError, match=said):
         parse(raw)
+
+
+def test_an_override_of_all_options_leaves_the_other_judges(tmp_path: Path) -> None:
+    """`judges.NAME={...}` replaces that judge's options and nothing else; anything but a mapping is refused."""
+    path = str(write_recipe(tmp_path, "judges: [rules: {min_side: 9}, scripted: {seed: 1}]\n"))
+    recipe = load_recipe(path, ["judges.rules={min_words: 3}"])
+    assert recipe.judge_ids == ("rules", "scripted")
+    options = recipe.judges[0].options.model_dump()
+    assert (options["min_words"], options["min_side"]) == (3, None)
+    with pytest.raises(RecipeError, match="expected the judge's options"):
+        load_recipe(path, ["judges.rules=off"])
 
 
 def test_overrides_reach_every_key(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_shard_that_is_named_but_missing_is_listed(shards: Path) -> None:
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        pytest.param(["{}/a/*.tar", "{}/b/*.tar"], "prefix: - {path: PATTERN, as: PREFIX}", id="collision"),
+        pytest.param(["{}/a/*.tar", "{}/b/*.tar"], "{path: OTHER, as: FOLDER}", id="collision"),
         pytest.param(["{}/a/0.tar", "{}/a/0.tar"], "0.tar is listed 2 times", id="twice"),
         pytest.param(["{}/a/0.tar", "{}/*/0.tar", "{}/a/*.tar"], "is listed 2 times", id="twice-by-glob"),
         pytest.param(["{}/none-*.tar"], "no shard matches", id="glob-without-match"),

@@ -107,7 +107,7 @@ def test_tampering_is_found(name: str, run: tuple[Path, str], capsys: pytest.Cap
     TAMPERINGS[name](out)
     capsys.readouterr()
     assert main(["verify", str(out)]) == 3
-    assert "broken promises" in capsys.readouterr().out
+    assert "broken promise" in capsys.readouterr().out
 
 
 def test_a_changed_input_is_found(run: tuple[Path, str], tmp_path: Path) -> None:

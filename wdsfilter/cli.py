@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # a command imports what it needs when it runs, so that --hel
     from wdsfilter.output import OutputFolder
     from wdsfilter.plan import Job
     from wdsfilter.status import Status
+    from wdsfilter.stop import Stop
 
 app = typer.Typer(
     help=wdsfilter.__doc__,
@@ -60,7 +61,15 @@ ShardsOption = Annotated[
 ]
 
 
-_USERS_TO_SOLVE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_USERS_TO_SOLVE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,11 +115,34 @@ def run(
     Start it as often as you like, on as many machines as you like, on one output folder: what is
     done is done, the rest is shared. Under `accelerate launch` every rank does its part.
     """
+    from wdsfilter.stop import Stop
+    from wdsfilter.summary import EXIT_INTERRUPTED
+
+    where = launch.place()
+    stop = Stop()
+    with stop.on_signals():
+        try:
+            job = _planned(recipe, output, shards, limit_shards, overrides, where)
+            code = _run(job, where, stop)
+        except (Interrupted, KeyboardInterrupt):
+            if where.rank == 0:
+                err.print("stopped; all that was committed is whole. Run the same command again to go on.")
+            code = EXIT_INTERRUPTED
+    raise typer.Exit(code)
+
+
+def _planned(
+    recipe: str,
+    output: str | None,
+    shards: Sequence[str] | None,
+    limit: int | None,
+    overrides: Sequence[str] | None,
+    where: launch.Place,
+) -> Job:
     from wdsfilter.judges import Runtime
     from wdsfilter.plan import plan
     from wdsfilter.recipe_files import load_recipe
 
-    where = launch.place()
     try:
         settings = load_recipe(recipe, [*(overrides or []), *_shards_override(shards)])
         folder = output or settings.output.folder
@@ -123,26 +155,24 @@ def run(
                 raise UserError("standard input can be read by one process only; start without a launcher")
             err.print("standard input is judged once: a run over it cannot be resumed")
         runtime = Runtime(settings.run.device, where.local_rank)
-        job = plan(settings, Path(folder), runtime=runtime, limit=limit_shards)
+        return plan(settings, Path(folder), runtime=runtime, limit=limit)
     except WdsfilterError as error:
         # Every rank meets the same mistake: one per machine says so.
         if where.local_rank == 0:
             _complain(error)
         raise typer.Exit(1) from error
-    raise typer.Exit(_run(job, where))
 
 
 def _shards_override(shards: Sequence[str] | None) -> list[str]:
     return [f"input.shards={json.dumps(list(shards))}"] if shards else []
 
 
-def _run(job: Job, where: launch.Place) -> int:
+def _run(job: Job, where: launch.Place, stop: Stop) -> int:
     from wdsfilter import pipeline, summary
     from wdsfilter.events import EventLog, read_events
     from wdsfilter.progress import ProgressLine
     from wdsfilter.stages import Failed
     from wdsfilter.status import note_shards
-    from wdsfilter.stop import Stop
     from wdsfilter.workers import default_count
 
     if where.launched:
@@ -151,8 +181,6 @@ def _run(job: Job, where: launch.Place) -> int:
     begun = time.monotonic()
     with ExitStack() as stack:
         note = stack.enter_context(EventLog(folder.events))
-        stop = Stop()
-        stack.enter_context(stop.on_signals())
         try:
             workers = (
                 default_count(where.local_world_size) if recipe.run.workers is None else recipe.run.workers
@@ -183,13 +211,9 @@ def _run(job: Job, where: launch.Place) -> int:
                     err.print(f"not read: {result.error}", markup=False)
                 elif result.header.damage is not None:
                     err.print(f"{result.shard.name}: damaged: {result.header.damage.detail}", markup=False)
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             note("interrupted")
-            if where.rank == 0:
-                err.print(
-                    "stopped; everything that was committed is whole. Run the same command again to go on."
-                )
-            return summary.EXIT_INTERRUPTED
+            raise
         except GuardTripped as error:
             note("guard", why=str(error))
             err.print(f"stopped by the guard: {error}", markup=False)
@@ -217,7 +241,7 @@ def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds
     note("finished", state=status.state, seconds=round(seconds, 1))
     if status.state == "unfinished":
         if where.rank == 0:
-            left = (status.total or 0) - status.done
+            left = status.total - status.done
             err.print(f"nothing left for this process; {left} shards are still with others, who are alive")
         return 0
     if not where.launched or folder.put(b"", folder.events / f"told-{launch.launcher_identity()}"):
@@ -237,7 +261,7 @@ def _show(status: Status, folder: OutputFolder, when: str = "") -> None:
         part = f"{number / counts.samples:.1%}" if share and counts.samples else ""
         table.add_row(f"{number:,}", part, Text(what))
 
-    line(counts.samples, f"samples in {status.done} of {status.total or status.done} shards", share=False)
+    line(counts.samples, f"samples in {status.done} of {status.total} shards", share=False)
     line(counts.kept, "kept")
     for reason, number in sorted(counts.reasons.items(), key=lambda item: -item[1]):
         line(number, reason)
@@ -246,8 +270,8 @@ def _show(status: Status, folder: OutputFolder, when: str = "") -> None:
         out.print(f"damaged: {name}: {why}", markup=False)
     for name, why in status.unread.items():
         out.print(f"not read: {name}: {why}; the next run tries again", markup=False)
-    if status.guard:
-        out.print(f"guard: {status.guard}", markup=False)
+    for trouble in [*status.troubles, *([f"guard: {status.guard}"] if status.guard else [])]:
+        out.print(trouble, markup=False)
     out.print(f"{status.state} {when}".rstrip() + f": {folder.root}", markup=False)
 
 
@@ -279,7 +303,7 @@ def demo(
     code = main(arguments)
     if code == 0:
         out.print(
-            f"kept samples: {folder}/out/*.tar; a row for every sample: {folder}/out/wdsfilter/ledger/*.parquet\n"
+            f"kept samples: {folder}/out/*.tar; a row for every sample: {folder}/out/wdsfilter/ledger/**/*.parquet\n"
             f"next: wdsfilter verify {folder}/out; wdsfilter recipes list; wdsfilter run RECIPE --shards YOURS -o OUT",
             markup=False,
         )
@@ -302,7 +326,7 @@ def status(
     if as_json:
         out.print_json(json.dumps(asdict(found)))
     else:
-        _show(found, OutputFolder(folder))
+        _show(found, OutputFolder(folder), f"(exit code {found.code})")
     raise typer.Exit(found.code)
 
 
@@ -319,18 +343,22 @@ def verify(
     """Recount and re-hash a run's output; print every broken promise. Exits 3 where there is one."""
     from wdsfilter.output import OutputFolder
     from wdsfilter.shards.source import Pattern, find_shards
+    from wdsfilter.status import read_status
     from wdsfilter.summary import EXIT_DAMAGED
     from wdsfilter.verify import verify as find_broken
 
     inputs = find_shards([Pattern(path) for path in shards or []])
-    broken = 0
-    for sentence in find_broken(OutputFolder(folder), inputs):
-        broken += 1
+    broken = list(find_broken(OutputFolder(folder), inputs))
+    for sentence in broken:
         out.print(sentence, markup=False)
-    out.print(
-        f"{folder}: {broken} broken promises" if broken else f"{folder}: every promise holds", markup=False
-    )
-    raise typer.Exit(EXIT_DAMAGED if broken else 0)
+    if not broken:
+        found = read_status(OutputFolder(folder))
+        out.print(
+            f"{folder}: every promise holds; {found.done} of {found.total} shards are done", markup=False
+        )
+        raise typer.Exit(0)
+    out.print(f"{folder}: {len(broken)} broken promise{'s' * (len(broken) > 1)}", markup=False)
+    raise typer.Exit(EXIT_DAMAGED)
 
 
 # --- recipes ---------------------------------------------------------------------------------

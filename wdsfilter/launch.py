@@ -49,8 +49,15 @@ def place() -> Place:
 
 
 def pick_device(wanted: str | None, local_rank: int) -> str:
-    """``wanted``, or this rank's accelerator, or ``cpu``; as torch names it."""
+    """``wanted``, or this rank's accelerator, or ``cpu``; as torch names it. Raises UserError."""
     if wanted is not None:
+        import torch
+
+        try:
+            torch.empty(1, device=wanted)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"run.device: {wanted!r} is no device that torch has here: {reason}") from error
         return wanted
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
         return "cpu"

@@ -161,10 +161,10 @@ def read_header(path: Path) -> Header:
         metadata = pq.read_metadata(path).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:
         raise OutputError(
-            f"{path} is no ledger ({error}); remove it, and its shard is judged again"
+            f"{path} is no ledger ({error}); remove it and its output shard, and run again"
         ) from error
     if _KEY not in metadata:
-        raise OutputError(f"{path} is no ledger of wdsfilter's; remove it, and its shard is judged again")
+        raise OutputError(f"{path} is no ledger of wdsfilter's; remove it and its output shard, and run again")
     raw = json.loads(metadata[_KEY])
     return Header(
         shard=raw["shard"],

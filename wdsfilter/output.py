@@ -51,6 +51,14 @@ class OutputFolder:
     def ledger(self, name: str) -> Path:
         return self.ledgers / f"{name.removesuffix('.tar')}.parquet"
 
+    def check_free(self, name: str) -> None:
+        """Raise OutputError where a file that is no run's has the name of an output shard.
+
+        A shard of ours has had its ledger for as long as it is there: so look at the shard first.
+        """
+        if self.shard(name).exists() and not self.ledger(name).exists():
+            raise OutputError(f"{self.shard(name)} is in the way: no ledger speaks of it")
+
     def shard_names(self) -> list[str]:
         """Names of all shards that have a ledger, sorted."""
         found = (path.relative_to(self.ledgers) for path in self.ledgers.rglob("*.parquet"))
@@ -111,6 +119,7 @@ class ShardOutput:
         self._shard = shard
         self._recipe = recipe
         self._fingerprints = fingerprints
+        folder.check_free(shard.name)
         self._ledger_path = folder.temporary()
         self._ledger = LedgerWriter(self._ledger_path, ledger.schema(recipe))
         self._tar_path = folder.temporary()
@@ -174,8 +183,12 @@ class ShardOutput:
 
 
 def is_complete(folder: OutputFolder, name: str) -> bool:
-    """Whether a shard that has a ledger has the output shard that its ledger speaks of."""
-    return ledger.read_header(folder.ledger(name)).output is None or folder.shard(name).exists()
+    """Whether a shard that has a ledger has an output shard of the size that its ledger speaks of."""
+    output = ledger.read_header(folder.ledger(name)).output
+    try:
+        return output is None or folder.shard(name).stat().st_size == output.size
+    except FileNotFoundError:
+        return False
 
 
 def rebuild(folder: OutputFolder, shard: Shard, recipe: Recipe) -> None:
@@ -213,4 +226,4 @@ def _kept(samples: Iterator[object], rows: Iterator[Row], shard: Shard) -> Itera
 def _link_shard(folder: OutputFolder, temporary: Path, shard: Shard, written: Written) -> None:
     final = folder.shard(shard.name)
     if not storage.put_if_absent(temporary, final) and final.stat().st_size != written.size:
-        raise OutputError(f"{final} is in the way: it is not the shard that its ledger speaks of")
+        raise OutputError(f"{final} is not the shard that its ledger speaks of; remove it, and run again")

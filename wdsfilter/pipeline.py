@@ -137,8 +137,8 @@ def run(runner: Runner) -> Iterator[Committed | Failed]:
     guard = GuardWatch(job.recipe.guard, tally)
     try:
         with Claims(job.folder, stale_after=job.recipe.run.stale_after) as claims:
-            worklist = Worklist(job.shards, job.folder, job.recipe, claims, stop.pause)
-            stop.check()
+            worklist = Worklist(job.shards, job.folder, job.recipe, claims, stop.pause, runner.note)
+            stop.gently()
             guard.check(now=True)
             while True:
                 for result in runner.results(worklist.round()):
@@ -152,7 +152,6 @@ def run(runner: Runner) -> Iterator[Committed | Failed]:
                         guard.check()
                     else:
                         worklist.failed(result.shard, result.error)
-                        runner.note("read_failed", shard=result.shard.name, error=str(result.error))
                         yield result
                     stop.check()
                 if not worklist.another_round():

@@ -52,15 +52,25 @@ def plan(recipe: Recipe, output: Path, *, runtime: Runtime | None = None, limit:
     shards = find_shards(recipe.input.patterns())
     if not shards:
         raise InputError("no shards given: name them in the recipe (input.shards) or with --shards PATTERN")
-    folder.probe()
-    folder.remove_dead_temporaries()
+    _check_places(shards, folder)
     shards = [_spooled(shard, folder) for shard in shards]
     ordered = seeded_order(shards, recipe.seed)[:limit]
     _check_first_pairs(ordered, recipe)
     job = Job(recipe, folder, tuple(ordered), fingerprint.record(recipe, runtime), runtime)
     check_record(job)
     _check_inputs(job)
+    folder.probe()
+    folder.remove_dead_temporaries()
     return job
+
+
+def _check_places(shards: Sequence[Shard], folder: OutputFolder) -> None:
+    """Raise OutputError where reading and writing would get in each other's way."""
+    root = folder.root.resolve()
+    for shard in shards:
+        if storage.protocol(shard.url) is None and root in Path(shard.url).resolve().parents:
+            raise OutputError(f"{shard.url} lies in the output folder {folder.root}; choose another one")
+        folder.check_free(shard.name)
 
 
 def _spooled(shard: Shard, folder: OutputFolder) -> Shard:
@@ -104,7 +114,8 @@ def _check_first_pairs(shards: Sequence[Shard], recipe: Recipe) -> None:
     for item in islice(first_samples(shards, recipe), CHECKED_PAIRS):
         pair = recipe.pair_reader.read(item) if isinstance(item, Sample) else item
         if isinstance(item, Sample) and isinstance(pair, Pair):
-            scores.check_free(item, pair.fields, recipe.output)
+            if taken := scores.taken(item, pair.fields, recipe.output):
+                raise OutputError(f"sample {item.key!r} {taken}")
             return
         if isinstance(pair, Unreadable):
             reasons.append(pair)
@@ -133,7 +144,9 @@ def check_record(job: Job) -> None:
     lines = list(fingerprint.differences({**there, "fingerprints": {}}, {**job.record, "fingerprints": {}}))
     advice = "use another output folder"
     if all(line.startswith("decision.") for line in lines):
-        advice += ", or `wdsfilter select`, which applies other thresholds to finished scores in minutes"
+        advice += (
+            "; its ledgers hold the scores, so that other thresholds can be tried on them without a model"
+        )
     raise OutputError("\n  ".join([f"{job.folder.root} is the folder of another run; {advice}", *lines]))
 
 

@@ -111,6 +111,13 @@ class Guard(_Section):
     unparsable: Share = 0.01
     unreadable: Share = 0.2
 
+    @field_validator("kept")
+    @classmethod
+    def _ascending(cls, value: list[float]) -> list[float]:
+        if value[0] > value[1]:
+            raise ValueError("the lower share comes first")
+        return value
+
 
 class Output(_Section):
     """What is written. ``scores``: a member of its own, a field of the sample's json, or ledgers only."""
@@ -212,6 +219,12 @@ def parse(raw: object, *, origin: str = "recipe") -> Recipe:
         sections = _RawRecipe.model_validate(raw)
     except ValidationError as error:
         mistakes += recipe_errors.explain(error, _RawRecipe)
+    if sections is not None:
+        pair = {*sections.input.image, sections.input.caption, "json"}
+        if sections.output.score_extension in pair:
+            mistakes.append(
+                f"output.score_extension: {sections.output.score_extension} is a part of the pair"
+            )
     specs = _judge_specs(listed_judges(raw.get("judges", [])), mistakes)
     if sections is None or mistakes:
         count = f"{origin}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"

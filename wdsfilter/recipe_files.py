@@ -76,8 +76,15 @@ def _apply(raw: Any, override: str) -> None:
         return  # parse() says what is wrong with it
     parts = path.split(".")
     where: Any = raw
-    if parts[0] == "judges" and len(parts) > 2:
-        where, parts = _judge_options(raw, parts[1], override), parts[2:]
+    if parts[0] == "judges" and len(parts) > 1:
+        options = _judge_options(raw, parts[1], override)
+        if len(parts) == 2:  # all of its options at once
+            if not isinstance(value, dict):
+                raise RecipeError(f"--set {override}: expected the judge's options, such as {{min_words: 3}}")
+            options.clear()
+            options.update(value)
+            return
+        where, parts = options, parts[2:]
     for part in parts[:-1]:
         if not isinstance(where.get(part), dict):
             where[part] = {}

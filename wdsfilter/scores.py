@@ -6,25 +6,25 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wdsfilter.errors import OutputError
 from wdsfilter.recipe import Output
 from wdsfilter.samples import Member, Sample
 
 FIELD = "wdsfilter"
 
 
-def check_free(sample: Sample, fields: Mapping[str, Any], output: Output) -> None:
-    """Raise OutputError where the place for the scores is taken already; ``fields`` are the .json's."""
+def taken(sample: Sample, fields: Mapping[str, Any], output: Output) -> str | None:
+    """Why the sample has no room for its scores, and the way out; ``fields`` are its .json's."""
     if output.scores == "json" and FIELD in fields:
-        raise OutputError(
-            f"sample {sample.key!r}: its .json has a field {FIELD!r} already (was it filtered before?); "
+        return (
+            f"has a field {FIELD!r} in its .json already (was it filtered before?); "
             "write the scores beside it with --set output.scores=member"
         )
     if output.scores == "member" and sample.first((output.score_extension,)) is not None:
-        raise OutputError(
-            f"sample {sample.key!r} has a member .{output.score_extension} already (was it filtered before?);"
-            " name the new one with --set output.score_extension=score2.json"
+        return (
+            f"has a member .{output.score_extension} already (was it filtered before?); "
+            "name the new one with --set output.score_extension=score2.json"
         )
+    return None
 
 
 def with_scores(

@@ -76,7 +76,7 @@ Item: TypeAlias = "ShardBegins | Case | ShardEnds"
 
 
 def read_items(shards: Iterable[Shard], recipe: Recipe) -> Iterator[Item]:
-    """Everything in ``shards``. Raises OutputError where a sample has no room for its scores."""
+    """Everything in ``shards``; a shard that cannot be read ends with its error."""
     for shard in shards:
         yield ShardBegins(shard)
         damage: Damage | None = None
@@ -90,8 +90,6 @@ def read_items(shards: Iterable[Shard], recipe: Recipe) -> Iterator[Item]:
                         yield _case(found, recipe)
         except ReadError as error:
             yield ShardEnds(shard, error=error)
-        except OutputError as error:
-            raise OutputError(f"{storage.shown(shard.url)}: {error}") from error
         else:
             yield ShardEnds(shard, source, damage)
 
@@ -103,7 +101,8 @@ def _case(sample: Sample | Unreadable, recipe: Recipe) -> Case:
     pair = recipe.pair_reader.read(sample)
     if isinstance(pair, Unreadable):
         return Case(row, decision=Decision("unreadable", pair.reason, pair.detail))
-    scores.check_free(sample, pair.fields, recipe.output)
+    if taken := scores.taken(sample, pair.fields, recipe.output):
+        return Case(row, decision=Decision("unreadable", "score_name_taken", taken))
     for name in recipe.ledger.columns:
         row[name] = _text(pair.fields.get(name))
     row["image_sha256"] = hashlib.sha256(pair.image).hexdigest()

@@ -13,20 +13,24 @@ from wdsfilter.ledger import Counts
 from wdsfilter.output import OutputFolder, is_complete
 from wdsfilter.recipe import Tolerate
 from wdsfilter.shards.source import Shard
-from wdsfilter.summary import EXIT_GUARD, EXIT_INTERRUPTED, Tally, exit_code
+from wdsfilter.summary import EXIT_DAMAGED, EXIT_DONE, EXIT_GUARD, EXIT_INTERRUPTED, Tally, troubles
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``state`` is ``done``, ``damaged``, ``unfinished`` or ``stopped by its guard``; ``code`` the run's exit code."""
+    """``state`` is ``done``, ``done, with trouble``, ``unfinished`` or ``stopped by the guard``.
+
+    ``code`` is the run's exit code; ``troubles`` says in phrases what is beyond tolerance.
+    """
 
     state: str
     code: int
     done: int
-    total: int | None
+    total: int
     counts: Counts
     damaged: Mapping[str, str]
     unread: Mapping[str, str]
+    troubles: Sequence[str]
     guard: str | None
 
 
@@ -47,31 +51,30 @@ def read_status(folder: OutputFolder) -> Status:
     tally = Tally(folder).refresh()
     events = list(read_events(folder.events))
     started = [event for event in events if event["event"] == "started"]
-    expected = _expected(folder, started[-1]) if started else None
-    names = expected if expected is not None else list(tally.headers)
-    done = {name for name in names if name in tally.headers and is_complete(folder, name)}
-    unread: dict[str, str] = {}
-    for event in events:
-        if event["event"] == "read_failed" and event.get("shard") not in done:
-            unread[str(event.get("shard"))] = str(event.get("error"))
+    names = {*tally.headers, *(_expected(folder, started[-1]) if started else ())}
+    done = {name for name in tally.headers if is_complete(folder, name)}
+    unread = {
+        str(event.get("shard")): str(event.get("error"))
+        for event in events
+        if event["event"] == "read_failed" and event.get("shard") in names - done
+    }
     ends = [event for event in events if event["event"] in ("started", "guard")]
     guard = str(ends[-1].get("why")) if ends and ends[-1]["event"] == "guard" else None
     tolerate = Tolerate.model_validate(started[-1].get("tolerate", {})) if started else Tolerate()
-    code = exit_code(tally, unread, tolerate)
+    found = troubles(tally, unread, tolerate)
     if guard is not None:
-        state, code = "stopped by its guard", EXIT_GUARD
+        state, code = "stopped by the guard", EXIT_GUARD
     elif len(done) + len(unread) < len(names):
         state, code = "unfinished", EXIT_INTERRUPTED
     else:
-        state = "damaged" if code else "done"
+        state, code = ("done, with trouble", EXIT_DAMAGED) if found else ("done", EXIT_DONE)
     damaged = {n: f"{h.damage.reason}: {h.damage.detail}" for n, h in tally.damaged.items() if h.damage}
-    total = len(expected) if expected is not None else None
-    return Status(state, code, len(done), total, tally.counts, damaged, unread, guard)
+    return Status(state, code, len(done), len(names), tally.counts, damaged, unread, found, guard)
 
 
-def _expected(folder: OutputFolder, started: Mapping[str, Any]) -> list[str] | None:
-    """Names of all shards of the latest launch; None where its list is gone."""
+def _expected(folder: OutputFolder, started: Mapping[str, Any]) -> list[str]:
+    """Names of all shards of the latest launch; none where its list is gone."""
     try:
         return (folder.events / f"shards-{started.get('list')}.txt").read_text().splitlines()
     except OSError:
-        return None
+        return []

@@ -16,6 +16,12 @@ class Stop:
     """Set by a signal; asked between batches and pauses."""
 
     _asked: threading.Event = field(default_factory=threading.Event)
+    _gently: bool = False
+
+    def gently(self) -> None:
+        """From now on there is work in hand that is worth finishing a batch for."""
+        self._gently = True
+        self.check()
 
     def ask(self) -> None:
         self._asked.set()
@@ -32,12 +38,13 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask to stop; a second SIGINT ends the process at once."""
+        """SIGINT and SIGTERM ask to stop; a second SIGINT, or either before :meth:`gently`, stops at once."""
 
         def ask(number: int, frame: object) -> None:
-            if self._asked.is_set() and number == signal.SIGINT:
-                raise KeyboardInterrupt
+            again = self._asked.is_set() and number == signal.SIGINT
             self.ask()
+            if again or not self._gently:
+                raise KeyboardInterrupt  # which nothing on the way takes for an error of its own
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

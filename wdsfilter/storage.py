@@ -74,10 +74,15 @@ def is_folder(location: str) -> bool:
         return bool(filesystem.isdir(path))
 
 
+def escaped(path: str) -> str:
+    """A local path as a pattern that matches nothing but itself."""
+    return _glob.escape(path)
+
+
 def glob(pattern: str) -> list[str]:
     """Locations that match, sorted; ``**`` crosses folders. Raises ReadError, InputError."""
     if protocol(pattern) is None:
-        return sorted(_glob.glob(pattern, recursive=True))
+        return sorted(path for path in _glob.glob(pattern, recursive=True) if not os.path.isdir(path))
     with _transport(pattern):
         filesystem, path = _remote(pattern)
         return sorted(filesystem.unstrip_protocol(found) for found in filesystem.glob(path))
@@ -143,7 +148,10 @@ def _transport(location: str) -> Iterator[None]:
     except WdsfilterError:
         raise
     except Exception as error:  # every file system of fsspec's has exceptions of its own
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, FileNotFoundError):
+            reason = "No such file or directory"
+        else:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reason = reason.replace(location, shown(location))
         raise ReadError(f"{shown(location)}: {reason or type(error).__name__}") from error
 

@@ -48,12 +48,18 @@ class Tally:
         return {name: header for name, header in sorted(self.headers.items()) if header.damage is not None}
 
 
-def exit_code(tally: Tally, unread: Collection[str], tolerate: Tolerate) -> int:
-    """0 when all is done and within tolerance, 3 when shards are damaged or could not be read."""
+def troubles(tally: Tally, unread: Collection[str], tolerate: Tolerate) -> list[str]:
+    """What is beyond tolerance, a phrase each; where there is any, the exit code is 3."""
     counts = tally.counts
-    unreadable = counts.unreadable / counts.samples if counts.samples else 0.0
-    beyond = len(tally.damaged) > tolerate.damaged_shards or unreadable > tolerate.unreadable
-    return EXIT_DAMAGED if unread or beyond else EXIT_DONE
+    found = []
+    if unread:
+        found.append(f"{len(unread)} shards could not be read")
+    if len(tally.damaged) > tolerate.damaged_shards:
+        found.append(f"{len(tally.damaged)} shards are damaged, {tolerate.damaged_shards} are tolerated")
+    if counts.unreadable > tolerate.unreadable * counts.samples:
+        share = counts.unreadable / counts.samples
+        found.append(f"{share:.2%} of the samples are unreadable, {tolerate.unreadable:.2%} are tolerated")
+    return found
 
 
 def finish(folder: OutputFolder) -> Tally:

@@ -49,7 +49,7 @@ def read_record(folder: OutputFolder) -> RunRecord:
         return RunRecord(
             specs, Output(**written), tuple(source["image"]), source["max_sample"], record["fingerprints"]
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise OutputError(
             f"{folder.root} is not the output folder of a run (no wdsfilter/run.json)"
         ) from None
@@ -66,13 +66,15 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
     record = read_record(folder)
     sources = {shard.name: shard for shard in inputs}
     tally = Tally(folder)
+    unreadable: set[str] = set()
     for name in folder.shard_names():
         path = folder.ledger(name)
         try:
             header = ledger.read_header(path)
             rows = list(ledger.read_rows(path))
         except (OutputError, ValueError, KeyError, TypeError, OSError) as error:
-            yield f"{path}: not readable: {error}"
+            yield f"{path}: not readable ({error}); remove it and {folder.shard(name)}, and run again"
+            unreadable.add(name)
             continue
         tally.add(name, header)
         yield from _verify_ledger(path, name, header, rows, record)
@@ -81,7 +83,9 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
             yield from _verify_input(folder, sources.pop(name), header, rows, record)
     for name in sources:
         yield f"{name}: no ledger for this input shard"
-    yield from _verify_folder(folder, tally)
+    if unreadable:
+        return  # what is derived from all ledgers cannot be told
+    yield from _verify_folder(folder, tally, record)
 
 
 def _verify_ledger(
@@ -129,8 +133,8 @@ def _verify_shard(
     ids = [spec.id for spec in record.specs]
     for sample, row in zip_longest(_samples(str(path), record.max_written), kept):
         if not isinstance(sample, Sample) or row is None or sample.key != row["key"]:
-            found = getattr(sample, "key", sample)
-            yield f"{path}: holds {found!r} where the ledger has {row['key'] if row else None!r}"
+            found = sample.detail if isinstance(sample, Damage) else repr(getattr(sample, "key", None))
+            yield f"{path}: holds {found} where the ledger has {row['key'] if row else None!r}"
             return
         image = sample.first(record.image)
         if image is None or hashlib.sha256(image.data).hexdigest() != row["image_sha256"]:
@@ -184,7 +188,14 @@ def _contents(members: Sequence[Member]) -> list[tuple[str, bytes]]:
     return [(member.name, bytes(member.data)) for member in members]
 
 
-def _verify_folder(folder: OutputFolder, tally: Tally) -> Iterator[str]:
+def _verify_folder(folder: OutputFolder, tally: Tally, record: RunRecord) -> Iterator[str]:
+    try:
+        found = json.loads(folder.readout.read_bytes()).keys()
+    except (OSError, ValueError, AttributeError) as error:
+        yield f"{folder.readout}: not readable ({error})"
+    else:
+        if not found <= {spec.id for spec in record.specs}:
+            yield f"{folder.readout}: speaks of other judges than run.json"
     for name, content in derived_files(tally).items():
         path = folder.root / name
         if not path.exists() or path.read_bytes() != content:

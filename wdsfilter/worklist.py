@@ -29,6 +29,7 @@ class Worklist:
         recipe: Recipe,
         claims: Claims,
         pause: Callable[[float], None],
+        note: Callable[..., None],
     ) -> None:
         self.unread: dict[str, ReadError] = {}
         self._shards = shards
@@ -36,6 +37,7 @@ class Worklist:
         self._recipe = recipe
         self._claims = claims
         self._pause = pause
+        self._note = note
         self._done: set[str] = set()
         self._attempts: dict[str, int] = {}
         self._in_hand: set[str] = set()
@@ -71,6 +73,7 @@ class Worklist:
 
     def failed(self, shard: Shard, error: ReadError) -> None:
         """The shard could not be read: it is tried again in a later round, a few times."""
+        self._note("read_failed", shard=shard.name, error=str(error))
         self._attempts[shard.name] = self._attempts.get(shard.name, 0) + 1
         self._in_hand.discard(shard.name)
         self.unread[shard.name] = error

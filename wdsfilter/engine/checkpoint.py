@@ -21,7 +21,7 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
 PROCESSOR = ("tokenizer.json", "preprocessor_config.json", "processor_config.json")
 """What turns pairs into its input. The chat template is not among them: the layout is our own."""
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)

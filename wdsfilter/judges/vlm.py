@@ -148,6 +148,10 @@ class Options(JudgeOptions):
     def _consistent(self) -> Options:
         if self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels ({self.min_pixels}) is more than max_pixels ({self.max_pixels})")
+        wanted = self.at_least.score if self.at_least.grade is None else self.at_least.grade
+        values = self.scale.grades().values()
+        if wanted is not None and not min(values) <= wanted <= max(values):
+            raise ValueError(f"at_least ({wanted:g}) is not on the scale, {min(values)} to {max(values)}")
         if self.readout == "generate" and self.at_least.with_probability is not None:
             raise ValueError(
                 "at_least.with_probability needs readout: expected; generating measures no probabilities"

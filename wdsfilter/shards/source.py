@@ -52,7 +52,7 @@ def find_shards(patterns: Sequence[Pattern]) -> list[Shard]:
             raise InputError(f"{urls[0]} is listed {len(urls)} times")
         raise InputError(
             f"{len(clash)} shard names stand for several files, {clash[0]} for {urls[0]} and {urls[1]}; "
-            "give one pattern a prefix: - {path: PATTERN, as: PREFIX}"
+            "give one a folder of its own: --set 'input.shards=[{path: ONE}, {path: OTHER, as: FOLDER}]'"
         )
     return sorted(shards, key=lambda shard: shard.name)
 
@@ -71,15 +71,17 @@ def _matches(pattern: Pattern) -> list[Shard]:
             f"{path}: commands are not run from a recipe; "
             "pipe the tar in: COMMAND | wdsfilter run ... --shards -"
         )
-    special = (_BRACES if _is_http(path) else _SPECIAL).search(path)
+    literal = storage.protocol(path) is None and storage.exists(path)  # a name may hold brackets and braces
+    special = None if literal else (_BRACES if _is_http(path) else _SPECIAL).search(path)
     if special is None and storage.is_folder(path):
         root = path.rstrip("/")
-        found = [f for suffix in _SUFFIXES for f in storage.glob(f"{root}/**/*{suffix}")]
+        below = storage.escaped(root) if storage.protocol(root) is None else root
+        found = [f for suffix in _SUFFIXES for f in storage.glob(f"{below}/**/*{suffix}")]
         if not found:
             raise InputError(f"{path}: no shard in this folder ({', '.join(_SUFFIXES)})")
     else:
         root = posixpath.dirname(path[: special.start()] if special else path)
-        found = [f for expanded in _braces(path) for f in _expand(expanded)]
+        found = [path] if literal else [f for expanded in _braces(path) for f in _expand(expanded)]
         if not found or not any(storage.exists(f) for f in found):
             raise InputError(f"no shard matches {path}")
     return [Shard(_name(location, root, pattern.prefix), location) for location in found]
