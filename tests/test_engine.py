@@ -106,7 +106,7 @@ def test_probabilities_equal_brute_force(
     tiny_checkpoint: Path, next_token: Callable[..., Any], scale: dict[str, Any]
 ) -> None:
     """P of every grade is the product of the stock model's steps, ended by what continues no grade."""
-    judge = load(tiny_checkpoint, scale=scale)
+    judge = load(tiny_checkpoint, scale=scale, at_least=1)
     tokens = {text: tuple(judge.prepare.layout.continuation(text)) for text in judge.grades}
     start = judge.prepare.layout.continuation(judge.start)
     for pair, numbers in zip(PAIRS[:3], judge.score(ready(judge, PAIRS[:3])), strict=True):

@@ -164,7 +164,9 @@ def read_header(path: Path) -> Header:
             f"{path} is no ledger ({error}); remove it and its output shard, and run again"
         ) from error
     if _KEY not in metadata:
-        raise OutputError(f"{path} is no ledger of wdsfilter's; remove it and its output shard, and run again")
+        raise OutputError(
+            f"{path} is no ledger of wdsfilter's; remove it and its output shard, and run again"
+        )
     raw = json.loads(metadata[_KEY])
     return Header(
         shard=raw["shard"],
