@@ -13,22 +13,31 @@ from wdsfilter.demo.checkpoint import SYSTEM
 from wdsfilter.samples import Pair
 
 
+def image_processor() -> Any:
+    """The stock image processor with Pillow's backend, under its name in 5.x or in 4.57."""
+    import transformers
+
+    name = "Qwen2VLImageProcessor"
+    return getattr(transformers, name + "Pil" if hasattr(transformers, name + "Pil") else name)
+
+
 def processor(folder: Path, *, min_pixels: int, max_pixels: int) -> Any:
     """The stock processor, with Pillow's image backend. Its constructor insists on a video processor,
     which needs torchvision; nothing else in it does, so that one part is left out."""
-    from transformers import AutoTokenizer, Qwen2VLImageProcessorPil, Qwen2VLProcessor
+    from transformers import AutoTokenizer, Qwen2VLProcessor
     from transformers.processing_utils import ProcessorMixin
 
     class ImagesOnly(Qwen2VLProcessor):  # type: ignore[misc]
+        attributes = ("image_processor", "tokenizer")  # for 4.57; 5.x goes by the constructor
+
         def __init__(self, image_processor: Any, tokenizer: Any, chat_template: Any = None) -> None:
             for kind in ("image", "video"):
                 setattr(self, f"{kind}_token", f"<|{kind}_pad|>")
                 setattr(self, f"{kind}_token_id", tokenizer.convert_tokens_to_ids(f"<|{kind}_pad|>"))
             ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
-    images = Qwen2VLImageProcessorPil.from_pretrained(
-        folder, size={"shortest_edge": min_pixels, "longest_edge": max_pixels}
-    )
+    # 4.57 does not look at `size`
+    images = image_processor().from_pretrained(folder, min_pixels=min_pixels, max_pixels=max_pixels)
     template = (folder / "chat_template.jinja").read_text()
     return ImagesOnly(images, AutoTokenizer.from_pretrained(folder), chat_template=template)
 

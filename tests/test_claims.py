@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from wdsfilter import claims
+from wdsfilter import claims, launch
 from wdsfilter.claims import Claims
 from wdsfilter.output import OutputFolder
 
@@ -108,3 +108,58 @@ def test_a_garbled_claim_grows_stale(tmp_path: Path) -> None:
     assert not observer.take("s.tar")
     time.sleep(0.4)
     assert observer.take("s.tar")
+
+
+def test_a_clock_that_jumps_makes_nothing_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Staleness is told by the observer's monotonic clock: setting the time of day changes nothing."""
+    owner, observer = two(tmp_path, stale_after=60)
+    assert owner.take("s.tar")
+    assert not observer.take("s.tar")
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    assert not observer.take("s.tar")
+
+
+def test_who_comes_late_to_a_stale_claim_leaves_the_fresh_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An observer that judged a claim stale, and finds another's fresh one when it acts, puts that back."""
+    dead, late = two(tmp_path, stale_after=0.2)
+    fresh = Claims(OutputFolder(tmp_path), stale_after=60)
+    assert dead.take("s.tar")
+    assert not late.take("s.tar")
+    assert not fresh.take("s.tar")
+    time.sleep(0.3)
+    real = Claims._is_stale
+
+    def overtaken(self: Claims, name: str) -> bool:
+        stale = real(self, name)
+        monkeypatch.setattr(Claims, "_is_stale", real)
+        (tmp_path / "wdsfilter/claims/s.tar.json").unlink()
+        assert fresh.take("s.tar")
+        return stale
+
+    monkeypatch.setattr(Claims, "_is_stale", overtaken)
+    assert not late.take("s.tar")
+    assert json.loads((tmp_path / "wdsfilter/claims/s.tar.json").read_text())["token"] == fresh._token
+
+
+def test_claims_are_released(tmp_path: Path) -> None:
+    """When its owner closes, nothing of its claims is left."""
+    with Claims(OutputFolder(tmp_path)) as owner:
+        assert owner.take("a.tar")
+        assert owner.take("b.tar")
+    assert not list((tmp_path / "wdsfilter/claims").iterdir())
+
+
+def test_temporaries_of_another_container_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what a dead process of this very process table left behind is removed."""
+    folder = OutputFolder(tmp_path)
+    folder.temporary().write_bytes(b"ours, alive")
+    ours = launch.process_name().rpartition(".")[0]
+    (tmp_path / f"wdsfilter/tmp/{ours}.4194303.x.0").write_bytes(b"ours, dead")
+    (tmp_path / f"wdsfilter/tmp/{ours}0.4194303.x.0").write_bytes(b"another container's")
+    folder.remove_dead_temporaries()
+    left = {path.read_bytes() for path in (tmp_path / "wdsfilter/tmp").iterdir()}
+    assert left == {b"ours, alive", b"another container's"}

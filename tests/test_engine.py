@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import random
@@ -59,7 +60,10 @@ def next_token(tiny_checkpoint: Path) -> Callable[[Pair, Sequence[int]], Any]:
         extra = torch.tensor([list(after)], dtype=torch.long)
         inputs["input_ids"] = torch.cat([inputs["input_ids"], extra], dim=1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(extra)], dim=1)
+        if "mm_token_type_ids" in inputs:  # 4.57 has none
+            inputs["mm_token_type_ids"] = torch.cat(
+                [inputs["mm_token_type_ids"], torch.zeros_like(extra)], dim=1
+            )
         with torch.inference_mode():
             return torch.log_softmax(network(**inputs).logits[0, -1], dim=-1)
 
@@ -71,15 +75,18 @@ def test_positions_are_the_stock_ones(tiny_checkpoint: Path) -> None:
     import torch
 
     network = stock.model(tiny_checkpoint)
-    pad = network.config.image_token_id
+    start, pad = network.config.vision_start_token_id, network.config.image_token_id
+    stock_positions = network.model.get_rope_index
+    by_kind = "mm_token_type_ids" in inspect.signature(stock_positions).parameters  # 4.57 goes by the start
     rows = [Row(5, (2, 3), 7), Row(1, (4, 1), 2), Row(9, (1, 6), 1)]
     expected = []
     for row in rows:
-        ids = torch.tensor([[1] * row.before + [pad] * (row.grid[0] * row.grid[1]) + [1] * row.after])
-        grid = torch.tensor([[1, 2 * row.grid[0], 2 * row.grid[1]]])
-        mrope, _ = network.model.get_rope_index(
-            ids, mm_token_type_ids=(ids == pad).int(), image_grid_thw=grid
+        ids = torch.tensor(
+            [[1] * (row.before - 1) + [start] + [pad] * (row.grid[0] * row.grid[1]) + [1] * row.after]
         )
+        grid = torch.tensor([[1, 2 * row.grid[0], 2 * row.grid[1]]])
+        kinds = {"mm_token_type_ids": (ids == pad).int()} if by_kind else {}
+        mrope, _ = stock_positions(ids, image_grid_thw=grid, **kinds)
         expected.append(np.concatenate([np.arange(row.length)[None], mrope[:, 0].numpy()]))
     assert np.array_equal(positions(rows)[:, 0], np.concatenate(expected, axis=1))
 

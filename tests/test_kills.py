@@ -58,8 +58,13 @@ def test_kill_and_run_again(kill: str, undisturbed: tuple[Path, str, dict[str, s
     assert code == -signal.SIGKILL, err
     before = committed(tmp_path / "out")
     assert {name: sha for name, (_, _, sha) in before.items()}.items() <= expected.items()
+    assert all(
+        (tmp_path / "out/wdsfilter/ledger" / f"{shard.stem}.parquet").exists()
+        for shard in (tmp_path / "out").glob("*.tar")
+    ), "no shard is visible before its ledger"
     assert main(arguments) == 0
     assert tree(tmp_path / "out") == expected
+    assert list((tmp_path / "out/wdsfilter/tmp").iterdir()) == []
     after = committed(tmp_path / "out")
     assert {name: after[name] for name in before} == before
 

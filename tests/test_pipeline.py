@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,17 +17,18 @@ import pytest
 
 from tests.prepares import Journal
 from tests.runs import make_shards, members, write_shard
-from wdsfilter import ledger
+from wdsfilter import ledger, storage
 from wdsfilter.errors import JudgeError, OutputError, ReadError
 from wdsfilter.guard import guard_trouble
 from wdsfilter.judges import Judge
-from wdsfilter.output import OutputFolder
+from wdsfilter.output import Fingerprints, OutputFolder, ShardOutput
 from wdsfilter.pipeline import Runner, process_shard, run
 from wdsfilter.plan import plan
 from wdsfilter.recipe import Guard, Recipe, parse
-from wdsfilter.samples import Decision, Numbers, Pair, Prepared, Sample, Unreadable
+from wdsfilter.samples import Decision, Member, Numbers, Pair, Prepared, Sample, Unreadable
+from wdsfilter.scorer import Scorer
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import Case, JudgeStage, batches
+from wdsfilter.stages import Case, JudgeStage, batches, read_items
 from wdsfilter.workers import Workers
 
 
@@ -123,9 +126,8 @@ def test_decided_samples_are_let_go_of(tmp_path: Path) -> None:
 
     judge = FakeJudge()
     with Workers([judge.prepare], 0) as workers:
-        stage = JudgeStage(
-            recipe.judges[1], judge, 0, workers, 1 << 20, lambda: None, lambda name, **facts: None
-        )
+        scorer = Scorer("later", judge, lambda name, **facts: None)
+        stage = JudgeStage(recipe.judges[1], scorer, 0, workers, 1 << 20, lambda: None)
         for passed, _ in enumerate(stage(items())):
             assert len(held) - passed <= 8 * judge.window
     assert sum(map(len, judge.batches)) == 10
@@ -136,6 +138,187 @@ def test_a_judge_that_always_fails_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(JudgeError, match="fails on every pair"):
         judge_shard(tmp_path, FakeJudge(bad={f"{i:05d}": "all" for i in range(20)}))
     assert not OutputFolder(tmp_path / "out").ledger("s.tar").exists()
+
+
+@dataclass
+class BreakingJudge(FakeJudge):
+    """Works for ``healthy`` batches, and never again."""
+
+    healthy: int = 2
+
+    def score(self, batch: Sequence[Any]) -> Sequence[Numbers]:
+        self.healthy -= 1
+        if self.healthy < 0:
+            raise RuntimeError("device lost")
+        return FakeJudge.score(self, batch)
+
+
+def test_a_judge_that_breaks_is_no_fact_about_samples(tmp_path: Path) -> None:
+    """A judge that stops working stops the run; none of its failures is committed as an unreadable sample."""
+    with pytest.raises(JudgeError, match="has stopped working"):
+        judge_shard(tmp_path, BreakingJudge())
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_a_broken_judge_does_not_hide_in_a_small_first_shard(tmp_path: Path) -> None:
+    """A first shard of a few pairs that all fail is not committed: it is the judge."""
+    with pytest.raises(JudgeError, match="first shard"):
+        judge_shard(tmp_path, FakeJudge(bad={"a": "all", "b": "all"}), keys=["a", "b"])
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_a_moments_failure_costs_nothing(tmp_path: Path) -> None:
+    """A pair that fails once and then not is judged."""
+
+    @dataclass
+    class Moody(FakeJudge):
+        failures: int = 3
+
+        def score(self, batch: Sequence[Any]) -> Sequence[Numbers]:
+            if self.failures and any(pair.key == "00007" for pair in batch):
+                self.failures -= 1
+                raise MemoryError
+            return FakeJudge.score(self, batch)
+
+    assert judge_shard(tmp_path / "a", Moody()) == judge_shard(tmp_path / "b", FakeJudge())
+
+
+def test_another_recipe_that_was_slower_to_load_is_refused(tmp_path: Path) -> None:
+    """Of two recipes planned on one empty folder, whoever comes to run.json second is refused."""
+    pattern = make_shards(tmp_path / "in", 2)
+    raw = {"input": {"shards": pattern}, "guard": "off"}
+    slow = plan(parse({**raw, "judges": [{"scripted": {"seed": 1}}]}), tmp_path / "out")
+    fast = plan(parse({**raw, "judges": [{"scripted": {"seed": 2}}]}), tmp_path / "out")
+    with Runner(fast) as runner:
+        runner.open()
+    with Runner(slow) as runner, pytest.raises(OutputError, match="folder of another run"):
+        runner.open()
+
+
+def test_record_and_readout_race(tmp_path: Path) -> None:
+    """Somebody who commits run.json while our judges are being checked wins: ours is compared with it."""
+    pattern = make_shards(tmp_path / "in", 2)
+    raw = {"input": {"shards": pattern}, "guard": "off", "judges": [{"scripted": {"seed": 1}}]}
+    job = plan(parse(raw), tmp_path / "out")
+
+    @dataclass
+    class Overtaken(FakeJudge):
+        def check(self, first: Sequence[Any]) -> Mapping[str, Any]:
+            job.folder.put(b'{"somebody": "else"}', job.folder.record)
+            return {}
+
+    with (
+        Runner(job, judges=[Overtaken()]) as runner,
+        pytest.raises(OutputError, match="folder of another run"),
+    ):
+        runner.open()
+
+
+def test_the_check_sees_enough_pairs(tmp_path: Path) -> None:
+    """Judges are checked on the run's first 32 pairs that can be read, from several shards where one is not enough."""
+    seen: list[int] = []
+
+    @dataclass
+    class Asked(FakeJudge):
+        def check(self, first: Sequence[Any]) -> Mapping[str, Any]:
+            seen.append(len(first))
+            return {}
+
+    pattern = make_shards(tmp_path / "in", 5, 12)
+    job = plan(
+        parse({"input": {"shards": pattern}, "judges": ["scripted"], "guard": "off"}), tmp_path / "out"
+    )
+    with Runner(job, judges=[Asked()]) as runner:
+        runner.open()
+    assert seen == [32]
+
+
+def test_the_order_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shard and ledger are flushed before the ledger is linked, the shard after it, and each folder is flushed."""
+    calls: list[str] = []
+    real_sync, real_link = os.fsync, os.link
+
+    def sync(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        calls.append(f"sync {'folder' if os.path.isdir(path) else 'file'}")
+        real_sync(descriptor)
+
+    def link(source: Path, target: Path) -> None:
+        calls.append(f"link {Path(target).suffix}")
+        real_link(source, target)
+
+    shard = Shard("s.tar", str(write_shard(tmp_path / "s.tar", ["00005"])))
+    folder = OutputFolder(tmp_path / "out")
+    recipe = parse({"judges": [{"scripted": {"at_least": 1}}], "guard": "off"})
+    output = ShardOutput(folder, shard, recipe, Fingerprints("", ""))
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "link", link)
+    row = {"key": "00005", "offset": 0, "length": 1, "status": "kept", "reason": "", "detail": ""}
+    row["scripted"] = {"grade": 6, "score": 6.0}
+    output.add(row, Sample("00005", (Member("00005.txt", "txt", b"x"),), 0, 1))
+    output.commit(storage.stat(shard.url), None)
+    assert calls == ["sync file", "sync file", "link .parquet", "sync folder", "link .tar", "sync folder"]
+
+
+def test_who_loses_makes_the_winners_shard(tmp_path: Path) -> None:
+    """Two processes with other scores for one shard: the first ledger stands, and the shard is the one it speaks of."""
+    shard = Shard("s.tar", str(write_shard(tmp_path / "s.tar", [f"{i:05d}" for i in range(20)])))
+    folder = OutputFolder(tmp_path / "out")
+    recipe = parse({"judges": [{"scripted": {"at_least": 1}}], "guard": "off"})
+
+    def begun(grade: int) -> ShardOutput:
+        output = ShardOutput(folder, shard, recipe, Fingerprints("", ""))
+        for item in read_items([shard], recipe):
+            if isinstance(item, Case):
+                item.row |= {"status": "kept", "reason": "", "detail": ""}
+                item.row["scripted"] = {"grade": grade, "score": float(grade)}
+                output.add(item.row, item.sample)
+        return output
+
+    loser, winner = begun(3), begun(7)
+    ours = winner.commit(storage.stat(shard.url), None)
+    (tmp_path / "out/s.tar").unlink()  # the winner died between its ledger and its shard
+    assert loser.commit(storage.stat(shard.url), None) == ours
+    written = members(tmp_path / "out/s.tar")
+    assert json.loads(written["00004.score.json"])["scripted"]["grade"] == 7
+    assert hashlib.sha256((tmp_path / "out/s.tar").read_bytes()).hexdigest() == ours.output.sha256  # type: ignore[union-attr]
+
+
+def test_a_rebuild_of_another_input_is_refused(tmp_path: Path) -> None:
+    """A shard is made again only of the bytes that its ledger was made of."""
+    path = write_shard(tmp_path / "s.tar", [f"{i:05d}" for i in range(20)])
+    shard = Shard("s.tar", str(path))
+    process_shard(shard, tmp_path / "out", RECIPE, [FakeJudge()])
+    (tmp_path / "out/s.tar").unlink()
+    data = bytearray(path.read_bytes())
+    row = next(
+        r for r in ledger.read_rows(OutputFolder(tmp_path / "out").ledger("s.tar")) if r["status"] == "kept"
+    )
+    data[row["offset"] + 700] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(OutputError, match="is not the file that"):
+        process_shard(shard, tmp_path / "out", RECIPE, [FakeJudge()])
+    assert not (tmp_path / "out/s.tar").exists()
+
+
+def test_large_samples_do_not_pile_up(tmp_path: Path) -> None:
+    """However large samples are, those that are held at once stay within a bound of bytes."""
+    held = most = 0
+
+    def items() -> Iterator[Case]:
+        nonlocal held, most
+        for number in range(400):
+            held += 1
+            most = max(most, held)
+            key = f"{number:05d}"
+            yield Case({"key": key}, Sample(key, (), 0, 4 << 20), Pair(key, b"", ""))
+
+    judge = FakeJudge(window=256)
+    with Workers([judge.prepare], 0) as workers:
+        scorer = Scorer("scripted", judge, lambda name, **facts: None)
+        for _ in JudgeStage(RECIPE.judges[0], scorer, 0, workers, 16 << 20, lambda: None)(items()):
+            held -= 1
+    assert most * (4 << 20) <= (64 << 20) + (16 << 20)
 
 
 def test_batches_stay_inside_a_shard(tmp_path: Path) -> None:

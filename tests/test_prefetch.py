@@ -63,7 +63,7 @@ def test_no_more_is_read_than_allowed(bounds: dict[str, int], allowed: int) -> N
             pulled += 1
             yield number
 
-    for _ in prefetched(items(), size_of=lambda _: 1000, **bounds):
+    for _ in prefetched(items(), size_of=lambda _: 1000, **bounds):  # type: ignore[arg-type]
         handed += 1
         if handed < 50:
             time.sleep(0.002)

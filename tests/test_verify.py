@@ -59,6 +59,8 @@ TAMPERINGS: dict[str, Callable[[Path], object]] = {
     ),
     "a changed index": lambda out: (out / "sizes.json").write_text("{}"),
     "a changed summary": lambda out: (out / "wdsfilter/summary.json").write_text("{}"),
+    "a missing readout": lambda out: (out / "wdsfilter/readout.json").unlink(),
+    "a changed scoring part": lambda out: _edit_scoring(out / "wdsfilter/run.json"),
     "a changed record": lambda out: _edit_record(out / "wdsfilter/run.json"),
 }
 
@@ -76,6 +78,12 @@ def _edit_ledger(path: Path, edit: Callable[[list[dict[str, object]]], object]) 
     rows = table.to_pylist()
     edit(rows)
     pq.write_table(pa.Table.from_pylist(rows, table.schema), path, compression="zstd")
+
+
+def _edit_scoring(path: Path) -> None:
+    record = json.loads(path.read_text())
+    record["scoring"]["judges"]["scripted"]["options"]["seed"] = 4
+    path.write_text(json.dumps(record))
 
 
 def _edit_record(path: Path) -> None:
@@ -102,12 +110,16 @@ def test_a_sound_run_verifies(run: tuple[Path, str]) -> None:
 
 @pytest.mark.parametrize("name", TAMPERINGS)
 def test_tampering_is_found(name: str, run: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Each kind of tampering is found without the input at hand, and exits 3."""
+    """Each kind of tampering is found without the input at hand, and exits 3 (1 where the record itself is void)."""
     out, _ = run
     TAMPERINGS[name](out)
     capsys.readouterr()
-    assert main(["verify", str(out)]) == 3
-    assert "broken promise" in capsys.readouterr().out
+    code = main(["verify", str(out)])
+    captured = capsys.readouterr()
+    if name in ("a changed record", "a changed scoring part"):  # then it is no run's record any more
+        assert (code, "is not what its fingerprint was made of" in captured.err) == (1, True)
+    else:
+        assert (code, "broken promise" in captured.out) == (3, True)
 
 
 def test_a_changed_input_is_found(run: tuple[Path, str], tmp_path: Path) -> None:

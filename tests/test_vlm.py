@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests import stock
+from wdsfilter.engine.checkpoint import Checkpoint, model_config
 from wdsfilter.errors import JudgeError
 from wdsfilter.judges import JudgeModule, Runtime, is_deciding, is_location, vlm
 from wdsfilter.samples import Decision, Prepared, Unreadable
@@ -287,6 +288,15 @@ def test_wrong_checkpoints_are_named(
     with pytest.raises(JudgeError, match=named) as caught:
         vlm.load(options(folder), CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_what_transformers_4_has_saved_is_known(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """4.57 saves the architecture's name inside `text_config`: its checkpoints are accepted."""
+    config = json.loads((tiny_checkpoint / "config.json").read_text())
+    config["text_config"]["architectures"] = config.pop("architectures", ["Qwen2VLForConditionalGeneration"])
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").touch()
+    assert model_config(Checkpoint(tmp_path)) == config
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,12 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from wdsfilter.background import start_thread
 from wdsfilter.failpoints import hit
-from wdsfilter.launch import process_state
+from wdsfilter.launch import host_identity, is_running, process_state
 from wdsfilter.output import OutputFolder
 
 _BEATS_PER_STALE = 6
@@ -52,12 +51,8 @@ class Claims:
     def take(self, name: str) -> bool:
         """Claim the shard, if it is free or its claim is stale."""
         path = self._path(name)
-        if self._is_stale(name):
-            # Only one of several observers can move it away; whoever comes late finds a fresh claim.
-            with suppress(OSError):
-                aside = self._folder.temporary()
-                os.rename(path, aside)
-                aside.unlink()
+        if path.exists() and not self._take_away(name):
+            return False
         if not self._folder.put(self._content(0), path):
             return False
         with self._lock:
@@ -65,13 +60,30 @@ class Claims:
         hit("claim.taken")
         return True
 
+    def _take_away(self, name: str) -> bool:
+        """Move a stale claim out of the way; False where it is not stale, or was taken over meanwhile."""
+        token = self._read(name).get("token")
+        if not self._is_stale(name):
+            return False
+        path, aside = self._path(name), self._folder.temporary()
+        with suppress(OSError):
+            os.rename(path, aside)
+            try:
+                if _content_of(aside).get("token") != token:
+                    with suppress(OSError):  # somebody else's fresh one: give it back
+                        os.link(aside, path)
+                    return False
+            finally:
+                aside.unlink()
+        return True
+
     def release(self, name: str) -> None:
         """Give the claim back, if it is still ours."""
         with self._lock:
             self._held.pop(name, None)
-        if self._read(name).get("token") == self._token:
-            with suppress(OSError):
-                self._path(name).unlink()
+            if self._read(name).get("token") == self._token:
+                with suppress(OSError):
+                    self._path(name).unlink()
         hit("claim.released")
 
     def is_free(self, name: str) -> bool:
@@ -87,7 +99,7 @@ class Claims:
         found = self._read(name)
         if not found:
             return self._path(name).exists() and self._unmoved(name, ("", -1))
-        if found.get("host") == host_identity() and not _is_running(found.get("pid"), found.get("started")):
+        if found.get("host") == host_identity() and not is_running(found.get("pid"), found.get("started")):
             return True
         return self._unmoved(name, (found.get("token"), found.get("beat")))
 
@@ -102,14 +114,12 @@ class Claims:
 
     def _beat(self) -> None:
         while not self._closed.wait(self.stale_after / _BEATS_PER_STALE):
-            with self._lock:
+            with self._lock:  # so that no claim is released between the look and the write
                 for name in self._held:
                     self._held[name] += 1
-                held = dict(self._held)
-            for name, beat in held.items():
-                if self._read(name).get("token") == self._token:
-                    with suppress(OSError):  # a sign of life that is missed is made up for by the next
-                        self._folder.replace(self._content(beat), self._path(name))
+                    if self._read(name).get("token") == self._token:
+                        with suppress(OSError):  # a sign of life that is missed is made up for by the next
+                            self._folder.replace(self._content(self._held[name]), self._path(name))
 
     def _content(self, beat: int) -> bytes:
         owner = {
@@ -123,40 +133,21 @@ class Claims:
         return json.dumps(owner).encode()
 
     def _read(self, name: str) -> dict[str, Any]:
-        try:
-            found = json.loads(self._path(name).read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return _content_of(self._path(name))
 
     def _path(self, name: str) -> Path:
         return self._folder.claims / f"{name}.json"
+
+
+def _content_of(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
     sign: tuple[Any, Any]
     first: float = field(default_factory=time.monotonic)
-
-
-@cache
-def host_identity() -> str:
-    """What two processes share exactly when each can see the other's process number."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return "/".join(parts)
-
-
-def _is_running(pid: object, started: object) -> bool:
-    if not isinstance(pid, int):
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    state, start = process_state(pid)
-    return not state or (start == started and state not in "ZX")

@@ -119,6 +119,8 @@ def run(
     from wdsfilter.summary import EXIT_INTERRUPTED
 
     where = launch.place()
+    if where.launched:
+        launch.exit_with_parent()
     stop = Stop()
     with stop.on_signals():
         try:
@@ -175,8 +177,6 @@ def _run(job: Job, where: launch.Place, stop: Stop) -> int:
     from wdsfilter.status import note_shards
     from wdsfilter.workers import default_count
 
-    if where.launched:
-        launch.exit_with_parent()
     recipe, folder = job.recipe, job.folder
     begun = time.monotonic()
     with ExitStack() as stack:
@@ -239,10 +239,10 @@ def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds
 
     status = read_status(folder)
     note("finished", state=status.state, seconds=round(seconds, 1))
-    if status.state == "unfinished":
+    held = sum((folder.claims / f"{name}.json").exists() for name in status.left)
+    if held:
         if where.rank == 0:
-            left = status.total - status.done
-            err.print(f"nothing left for this process; {left} shards are still with others, who are alive")
+            err.print(f"nothing left for this process; {held} shards are still with others, who are alive")
         return 0
     if not where.launched or folder.put(b"", folder.events / f"told-{launch.launcher_identity()}"):
         _show(status, folder, f"in {duration(seconds)}")

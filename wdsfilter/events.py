@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,13 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from wdsfilter.launch import process_name
+
 
 class EventLog:
-    """Appends to a file of this process's own, ``events/HOST.PID.jsonl``. Safe to call from threads."""
+    """Appends to a file of this process's own, ``events/HOST-DIGEST.PID.jsonl``. Safe to call from threads."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / f"{socket.gethostname()}.{os.getpid()}.jsonl").open("a", encoding="utf-8")
+        self._file = (folder / f"{process_name()}.jsonl").open("a", encoding="utf-8")
         self._lock = threading.Lock()
 
     def __call__(self, name: str, **facts: Any) -> None:

@@ -6,11 +6,13 @@ group is created: ranks never talk to each other.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -96,6 +98,36 @@ def process_state(pid: int) -> tuple[str, str]:
         return values[0], values[19]
     except (OSError, IndexError):
         return "", ""
+
+
+def is_running(pid: object, started: object = None) -> bool:
+    """Whether a process of this host runs; ``started`` tells it from a later one of the same number."""
+    if not isinstance(pid, int):
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    state, start = process_state(pid)
+    return not state or (state not in "ZX" and started in (None, start))
+
+
+@cache
+def host_identity() -> str:
+    """What two processes share exactly when each can see the other's process number."""
+    parts = [platform.node()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return "/".join(parts)
+
+
+def process_name() -> str:
+    """``HOST-DIGEST.PID``: no other process that is there has it, in another container or on another host."""
+    digest = hashlib.sha256(host_identity().encode()).hexdigest()[:8]
+    return f"{platform.node()}-{digest}.{os.getpid()}"
 
 
 def exit_with_parent(seconds: float = 1.0) -> None:

@@ -9,9 +9,8 @@ bytes and ledger.
 
 from __future__ import annotations
 
-import os
+import itertools
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from wdsfilter import ledger, scores, storage
 from wdsfilter.errors import OutputError
 from wdsfilter.failpoints import hit
+from wdsfilter.launch import is_running, process_name
 from wdsfilter.ledger import Header, LedgerWriter, Row
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Damage, Sample
@@ -42,8 +42,8 @@ class OutputFolder:
         self.claims = root / "wdsfilter" / "claims"
         self.events = root / "wdsfilter" / "events"
         self._temporaries = root / "wdsfilter" / "tmp"
-        self._token = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
-        self._count = 0
+        self._token = f"{process_name()}.{secrets.token_hex(4)}"
+        self._count = itertools.count()
 
     def shard(self, name: str) -> Path:
         return self.root / name
@@ -69,8 +69,7 @@ class OutputFolder:
     def temporary(self) -> Path:
         """A fresh name for a file that nobody else will touch."""
         self._temporaries.mkdir(parents=True, exist_ok=True)
-        self._count += 1
-        return self._temporaries / f"{self._token}.{self._count}"
+        return self._temporaries / f"{self._token}.{next(self._count)}"
 
     def probe(self) -> None:
         """Raise OutputError unless commits are possible here."""
@@ -79,26 +78,37 @@ class OutputFolder:
     def put(self, data: bytes, final: Path) -> bool:
         """Commit a small file, unless its name is taken: then False."""
         temporary = self.temporary()
-        storage.write_synced(temporary, data)
         try:
+            storage.write_synced(temporary, data)
             return storage.put_if_absent(temporary, final)
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
 
     def replace(self, data: bytes, final: Path) -> None:
         """Replace a derived file atomically."""
         temporary = self.temporary()
-        storage.write_synced(temporary, data)
-        storage.replace(temporary, final)
+        try:
+            storage.write_synced(temporary, data)
+            storage.replace(temporary, final)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def remove_own_temporaries(self) -> None:
+        """Remove what this process left in ``tmp/``."""
+        self._remove(self._token)
 
     def remove_dead_temporaries(self) -> None:
-        """Remove what processes of this host left in ``tmp/`` when they were killed."""
-        host = socket.gethostname()
-        for path in self._temporaries.glob(f"{host}.*"):
-            pid = path.name.removeprefix(f"{host}.").split(".", 1)[0]
-            if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and os.path.exists("/proc/self"):
-                with suppress(OSError):
-                    path.unlink()
+        """Remove what processes left in ``tmp/`` that this one would see if they were still there."""
+        ours = process_name().rpartition(".")[0]
+        for path in self._temporaries.glob(f"{ours}.*"):
+            pid = path.name.removeprefix(f"{ours}.").partition(".")[0]
+            if pid.isdigit() and not is_running(int(pid)):
+                self._remove(path.name)
+
+    def _remove(self, prefix: str) -> None:
+        for path in self._temporaries.glob(f"{prefix}*"):
+            with suppress(OSError):
+                path.unlink()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +131,9 @@ class ShardOutput:
         self._fingerprints = fingerprints
         folder.check_free(shard.name)
         self._ledger_path = folder.temporary()
-        self._ledger = LedgerWriter(self._ledger_path, ledger.schema(recipe))
         self._tar_path = folder.temporary()
         self._tar = ShardWriter(self._tar_path) if recipe.output.shards else None
+        self._ledger = LedgerWriter(self._ledger_path, ledger.schema(recipe))
         hit("shard.begun")
 
     @property

@@ -25,12 +25,15 @@ from wdsfilter.plan import CHECKED_PAIRS, Job, check_record, first_samples
 from wdsfilter.prefetch import prefetched
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Pair, Prepared, Sample
+from wdsfilter.scorer import Note, Scorer
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import CommitStage, Committed, Failed, Item, JudgeStage, Note, item_size, read_items
+from wdsfilter.stages import CommitStage, Committed, Failed, Item, JudgeStage, item_size, read_items
 from wdsfilter.stop import Stop
 from wdsfilter.summary import Tally, finish
 from wdsfilter.workers import Workers
 from wdsfilter.worklist import Worklist
+
+_CHECKED_SAMPLES = 1024  # looked through for pairs to check judges on
 
 
 def _ignore(name: str, **facts: Any) -> None:
@@ -47,6 +50,7 @@ class Runner:
     worker_count: int = 1
     judges: Sequence[Judge] = ()
     commit: CommitStage = field(init=False)
+    _scorers: list[Scorer] = field(init=False)
     _inline: Workers = field(init=False)
     _pool: Workers = field(init=False)
 
@@ -54,6 +58,9 @@ class Runner:
         recipe = self.job.recipe
         self.commit = CommitStage(self.job.folder, recipe, self.job.fingerprints)
         self.judges = self.judges or load_judges(recipe, self.job.runtime)
+        self._scorers = [
+            Scorer(spec.id, j, self.note) for spec, j in zip(recipe.judges, self.judges, strict=True)
+        ]
         prepares = [judge.prepare for judge in self.judges]
         needs_pool = not all(judge.inline for judge in self.judges)
         self._inline = Workers(prepares, 0)
@@ -65,6 +72,7 @@ class Runner:
     def __exit__(self, *exception: object) -> None:
         self._pool.close()
         self._inline.close()
+        self.job.folder.remove_own_temporaries()
 
     def open(self) -> None:
         """Make the folder this run's: judges' checks first, then ``run.json`` and ``readout.json``.
@@ -73,8 +81,10 @@ class Runner:
         run was faster.
         """
         folder = self.job.folder
-        if folder.record.exists() and folder.readout.exists():
-            return
+        if folder.record.exists():
+            check_record(self.job)  # somebody may have been faster while our judges were loaded
+            if folder.readout.exists():
+                return
         findings = self._check_judges()
         if not folder.put(fingerprint.canonical(self.job.record), folder.record):
             check_record(self.job)
@@ -83,41 +93,35 @@ class Runner:
         hit("readout.committed")
 
     def _check_judges(self) -> dict[str, Any]:
-        pairs = [
-            pair
-            for item in islice(first_samples(self.job.shards, self.job.recipe), 4 * CHECKED_PAIRS)
-            if isinstance(item, Sample) and isinstance(pair := self.job.recipe.pair_reader.read(item), Pair)
-        ][:CHECKED_PAIRS]
         findings: dict[str, Any] = {}
         for number, (spec, judge) in enumerate(zip(self.job.recipe.judges, self.judges, strict=True)):
             workers = self._inline if judge.inline else self._pool
-            ready = [
-                result.value
-                for _, result in workers.prepared(number, pairs, lambda pair: pair, lookahead=CHECKED_PAIRS)
-                if isinstance(result, Prepared)
-            ]
-            if ready:
-                findings[spec.id] = dict(judge.check(ready))
+            with closing(
+                workers.prepared(number, self._first_pairs(), lambda pair: pair, lookahead=CHECKED_PAIRS)
+            ) as results:
+                ready = (result.value for _, result in results if isinstance(result, Prepared))
+                findings[spec.id] = dict(judge.check(list(islice(ready, CHECKED_PAIRS))))
         return findings
+
+    def _first_pairs(self) -> Iterator[Pair]:
+        """Pairs of the run's first samples, broken ones passed over."""
+        read = self.job.recipe.pair_reader.read
+        for item in islice(first_samples(self.job.shards, self.job.recipe), _CHECKED_SAMPLES):
+            if isinstance(item, Sample) and isinstance(pair := read(item), Pair):
+                yield pair
 
     def results(self, shards: Iterator[Shard]) -> Iterator[Committed | Failed]:
         """Judge and commit ``shards``, which are asked for one by one, as early as memory allows."""
         recipe = self.job.recipe
         share = recipe.run.in_flight // (len(self.judges) + 1)
-        reading = prefetched(read_items(shards, recipe), size_of=item_size, max_bytes=share)
+        reading = prefetched(
+            read_items(shards, recipe), size_of=item_size, max_bytes=share, check=self.stop.check
+        )
         with closing(reading):
             items: Iterator[Item] = reading
-            for number, (spec, judge) in enumerate(zip(recipe.judges, self.judges, strict=True)):
-                stage = JudgeStage(
-                    spec,
-                    judge,
-                    number,
-                    self._inline if judge.inline else self._pool,
-                    share,
-                    self.stop.check,
-                    self.note,
-                )
-                items = stage(items)
+            for number, (spec, scorer) in enumerate(zip(recipe.judges, self._scorers, strict=True)):
+                workers = self._inline if scorer.judge.inline else self._pool
+                items = JudgeStage(spec, scorer, number, workers, share, self.stop.check)(items)
             yield from self.commit(items)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +24,7 @@ CHECKED_PAIRS = 32
 """So many of a run's first samples are looked at before it begins."""
 
 _TRIED_SHARDS = 8
+_ASKED_AT_ONCE = 16  # shards whose size and entity tag are asked for together
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +90,20 @@ def _spooled(shard: Shard, folder: OutputFolder) -> Shard:
 
 
 def first_samples(shards: Sequence[Shard], recipe: Recipe) -> Iterator[Sample | Unreadable]:
-    """The samples of the first shard that can be read and has any, of a few that are tried.
+    """The samples of a run's first shards; one that cannot be read is passed over.
 
     Raises ReadError when none of them can be read.
     """
     unread: list[ReadError] = []
     tried = shards[:_TRIED_SHARDS]
     for shard in tried:
-        found = False
         try:
             with storage.open_read(shard.url) as raw:
                 for item in read_samples(decompressed(raw), max_sample_bytes=recipe.input.max_sample):
                     if not isinstance(item, Damage):
-                        found = True
                         yield item
         except ReadError as error:
             unread.append(error)
-        if found:
-            return
     if unread and len(unread) == len(tried):
         raise unread[-1]
 
@@ -141,6 +140,8 @@ def check_record(job: Job) -> None:
         raise OutputError(f"{job.folder.record}: {error}") from error
     if there == job.record:
         return
+    if not isinstance(there, dict):
+        raise OutputError(f"{job.folder.record} is no run's record")
     lines = list(fingerprint.differences({**there, "fingerprints": {}}, {**job.record, "fingerprints": {}}))
     advice = "use another output folder"
     if all(line.startswith("decision.") for line in lines):
@@ -151,13 +152,25 @@ def check_record(job: Job) -> None:
 
 
 def _check_inputs(job: Job) -> None:
-    """Raise InputError where a local input shard is not the one that its ledger was made of."""
-    for shard in job.shards:
-        path = job.folder.ledger(shard.name)
-        if storage.protocol(shard.url) is None and path.exists() and storage.exists(shard.url):
-            then, now = ledger.read_header(path).input.size, storage.stat(shard.url).size
-            if then != now:
+    """Raise InputError where an input shard is not the one that its ledger was made of."""
+    judged = [shard for shard in job.shards if job.folder.ledger(shard.name).exists()]
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        for shard, change in zip(judged, pool.map(partial(_change, job.folder), judged), strict=True):
+            if change is not None:
                 raise InputError(
-                    f"{shard.url} has {now} bytes, and had {then} when it was judged; "
-                    f"use another output folder, or remove {path} and {job.folder.shard(shard.name)}"
+                    f"{storage.shown(shard.url)} {change} when it was judged; use another output folder, or "
+                    f"remove {job.folder.ledger(shard.name)} and {job.folder.shard(shard.name)}"
                 )
+
+
+def _change(folder: OutputFolder, shard: Shard) -> str | None:
+    then = ledger.read_header(folder.ledger(shard.name)).input
+    try:
+        now = storage.stat(shard.url)
+    except ReadError:  # gone, and not needed any more
+        return None
+    if None not in (then.size, now.size) and then.size != now.size:
+        return f"has {now.size} bytes, and had {then.size}"
+    if None not in (then.etag, now.etag) and then.etag != now.etag:
+        return f"has the entity tag {now.etag}, and had {then.etag}"
+    return None

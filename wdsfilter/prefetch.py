@@ -12,15 +12,22 @@ from wdsfilter.background import start_thread
 T = TypeVar("T")
 
 _CHUNK = 32
-_PATIENCE = 5.0
+_PATIENCE = 1.0
+_LOOK = 0.25
 
 
 def prefetched(
-    items: Iterator[T], *, size_of: Callable[[T], int], max_bytes: int, max_items: int = 2 * _CHUNK
+    items: Iterator[T],
+    *,
+    size_of: Callable[[T], int],
+    max_bytes: int,
+    max_items: int = 2 * _CHUNK,
+    check: Callable[[], None] = lambda: None,
 ) -> Generator[T, None, None]:
     """The same items in the same order, read ahead by at most about ``max_bytes`` of ``size_of``.
 
     And by ``max_items``: reading far ahead would claim small shards that others could work on.
+    ``check`` is called now and then while there is nothing to hand out, and may raise.
     Exceptions of ``items`` come out where they happened. ``items`` is closed when this generator is.
     """
     queue: deque[list[T]] = deque()
@@ -68,7 +75,8 @@ def prefetched(
     try:
         while True:
             with changed:
-                changed.wait_for(lambda: queue or finished)
+                while not changed.wait_for(lambda: queue or finished, _LOOK):
+                    check()
                 if not queue:
                     break
                 chunk = queue.popleft()

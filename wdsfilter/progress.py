@@ -6,11 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from wdsfilter.background import start_thread
+from wdsfilter.errors import OutputError
 from wdsfilter.ledger import Counts
 from wdsfilter.summary import Tally
 
@@ -60,14 +62,15 @@ class ProgressLine:
 
     def _line(self) -> str:
         if not self._speeds or time.monotonic() - self._refreshed > _REFRESH_SECONDS:
-            self._tally.refresh()
+            with suppress(OutputError):  # a ledger that cannot be read stops the run where it is met
+                self._tally.refresh()
             self._refreshed = time.monotonic()
         headers = self._tally.headers
         sofar = Sofar(self._tally.counts, len(headers), self._judging(), len(self._tally.damaged))
         self._speeds.append((time.monotonic(), sofar.counts.samples + sofar.judging))
         while self._speeds[-1][0] - self._speeds[0][0] > _SPEED_SECONDS:
             self._speeds.popleft()
-        return describe(sofar, self._total, speed(self._speeds))
+        return describe(sofar, max(self._total, sofar.shards), speed(self._speeds))
 
     _refreshed = 0.0
 

@@ -136,14 +136,16 @@ class LedgerOptions(_Section):
     @field_validator("columns")
     @classmethod
     def _free(cls, value: list[str]) -> list[str]:
-        taken = RESERVED_COLUMNS.union(judges.names()).intersection(value)
+        taken = RESERVED_COLUMNS.intersection(value)
         if taken or len(set(value)) < len(value):
             raise ValueError(f"taken or listed twice: {', '.join(sorted(taken or value))}")
         return value
 
 
 class Run(_Section):
-    """How the work is done; nothing in here changes a score or a decision.
+    """How the work is done; nothing in here changes a score.
+
+    (``worker_timeout`` and memory decide which pairs cannot be prepared: those are unreadable.)
 
     ``in_flight`` bounds the bytes of images that were read and are not judged yet. ``stale_after``,
     in seconds, is how long another process may give no sign of life before its shard is taken over.
@@ -219,13 +221,15 @@ def parse(raw: object, *, origin: str = "recipe") -> Recipe:
         sections = _RawRecipe.model_validate(raw)
     except ValidationError as error:
         mistakes += recipe_errors.explain(error, _RawRecipe)
+    specs = _judge_specs(listed_judges(raw.get("judges", [])), mistakes)
     if sections is not None:
+        for shared in sorted({spec.id for spec in specs}.intersection(sections.ledger.columns)):
+            mistakes.append(f"ledger.columns: {shared!r} is a judge's id; give the judge another `id:`")
         pair = {*sections.input.image, sections.input.caption, "json"}
         if sections.output.score_extension in pair:
             mistakes.append(
                 f"output.score_extension: {sections.output.score_extension} is a part of the pair"
             )
-    specs = _judge_specs(listed_judges(raw.get("judges", [])), mistakes)
     if sections is None or mistakes:
         count = f"{origin}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
         raise RecipeError("\n  ".join([count, *mistakes]))

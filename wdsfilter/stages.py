@@ -16,20 +16,17 @@ from typing import Any, TypeAlias
 
 from wdsfilter import scores, storage
 from wdsfilter.decide import decide_one
-from wdsfilter.errors import JudgeError, OutputError, ReadError, Stopped
-from wdsfilter.judges import Judge
+from wdsfilter.errors import OutputError, ReadError
 from wdsfilter.ledger import Header, Row
 from wdsfilter.output import Fingerprints, OutputFolder, ShardOutput
 from wdsfilter.recipe import JudgeSpec, Recipe
 from wdsfilter.samples import KEPT, Damage, Decision, Numbers, Pair, Prepared, Sample, Unreadable
+from wdsfilter.scorer import Scorer
 from wdsfilter.shards.compression import decompressed
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Shard
 from wdsfilter.storage import Stat
 from wdsfilter.workers import Workers
-
-Note: TypeAlias = Callable[..., None]
-"""Called with the name of something that happened, and its facts: for logs, never for results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +122,8 @@ def item_size(item: Item) -> int:
 
 
 _PASSING = 8  # items in a window, in multiples of the judge's own, where most are decided already
+_AHEAD = 64  # pairs that are prepared beyond a window
+_WINDOW_BYTES = 64 << 20  # of samples in a window; fixed, for a window's end decides about neighbours
 
 
 @dataclass(slots=True)
@@ -132,27 +131,31 @@ class JudgeStage:
     """One judge's place in the line: prepares ahead, forms batches inside a window, scores, decides."""
 
     spec: JudgeSpec
-    judge: Judge
+    scorer: Scorer
     number: int
     workers: Workers
     max_bytes: int
     check_stop: Callable[[], None]
-    note: Note
-    _succeeded: int = 0
-    _failed: int = 0
 
     def __call__(self, items: Iterator[Item]) -> Iterator[Item]:
+        most = self.scorer.judge.window
         window: list[tuple[Item, Prepared | Unreadable | None]] = []
-        waiting = 0
+        waiting = held = 0
         for item, prepared in self.workers.prepared(
-            self.number, items, _pair_of, lookahead=2 * self.judge.window, max_bytes=self.max_bytes
+            self.number,
+            items,
+            _pair_of,
+            lookahead=most + _AHEAD,
+            max_bytes=self.max_bytes,
+            size_of=item_size,
         ):
             window.append((item, prepared))
             waiting += prepared is not None
-            full = waiting >= self.judge.window or len(window) >= _PASSING * self.judge.window
+            held += item_size(item)
+            full = waiting >= most or len(window) >= _PASSING * most or held >= _WINDOW_BYTES
             if full or not isinstance(item, Case):
                 yield from self._judged(window)
-                window, waiting = [], 0
+                window, waiting, held = [], 0, 0
         yield from self._judged(window)
 
     def _judged(self, window: list[tuple[Item, Prepared | Unreadable | None]]) -> Iterator[Item]:
@@ -165,11 +168,13 @@ class JudgeStage:
                     item.row["phash"] = prepared.phash
                 ready.append((item, prepared))
         costs = [prepared.cost for _, prepared in ready]
-        for batch in batches(costs, self.judge.batch_cost):
+        for batch in batches(costs, self.scorer.judge.batch_cost):
             self.check_stop()
-            outcomes = self._score([ready[i][1].value for i in batch])
+            outcomes = self.scorer.score([ready[i][1].value for i in batch])
             for i, outcome in zip(batch, outcomes, strict=True):
                 self._settle(ready[i][0], outcome)
+        if window and isinstance(window[-1][0], ShardEnds):
+            self.scorer.shard_ends()  # before anybody downstream commits it
         for item, _ in window:
             yield item
 
@@ -183,26 +188,6 @@ class JudgeStage:
             case.row[self.spec.id] = dict(outcome)
         if decision is not None:
             case.settle(decision)
-
-    def _score(self, values: Sequence[Any]) -> list[Numbers | Exception]:
-        """Numbers for each value. A batch that fails is halved, until what fails is one value alone."""
-        try:
-            numbers = list(self.judge.score(values))
-            if len(numbers) != len(values):
-                raise JudgeError(f"judge {self.spec.id} gave {len(numbers)} answers to {len(values)} pairs")
-        except (Stopped, JudgeError):
-            raise
-        except Exception as error:
-            if len(values) > 1:
-                self.note("batch_halved", judge=self.spec.id, pairs=len(values), error=repr(error)[:500])
-                half = len(values) // 2
-                return self._score(values[:half]) + self._score(values[half:])
-            self._failed += 1
-            if not self._succeeded and self._failed >= 8:
-                raise JudgeError(f"judge {self.spec.id} fails on every pair: {error!r}") from error
-            return [error]
-        self._succeeded += len(values)
-        return [*numbers]
 
 
 def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
@@ -275,9 +260,15 @@ class CommitStage:
                     continue
                 self.open_samples = 0
                 if item.source is not None:
-                    header = output.commit(item.source, item.damage)
+                    try:
+                        result: Committed | Failed = Committed(
+                            item.shard, output.commit(item.source, item.damage)
+                        )
+                    except ReadError as error:  # another was faster, and its shard could not be made again
+                        output.abandon()
+                        result = Failed(item.shard, error)
                     output = None
-                    yield Committed(item.shard, header)
+                    yield result
                 else:
                     output.abandon()
                     output = None

@@ -20,13 +20,15 @@ from wdsfilter.summary import EXIT_DAMAGED, EXIT_DONE, EXIT_GUARD, EXIT_INTERRUP
 class Status:
     """``state`` is ``done``, ``done, with trouble``, ``unfinished`` or ``stopped by the guard``.
 
-    ``code`` is the run's exit code; ``troubles`` says in phrases what is beyond tolerance.
+    ``left`` names shards that are neither done nor given up. ``code`` is the run's exit code;
+    ``troubles`` says in phrases what is beyond tolerance.
     """
 
     state: str
     code: int
     done: int
     total: int
+    left: Sequence[str]
     counts: Counts
     damaged: Mapping[str, str]
     unread: Mapping[str, str]
@@ -50,31 +52,34 @@ def read_status(folder: OutputFolder) -> Status:
         raise OutputError(f"{folder.root} is not the output folder of a run (no wdsfilter/run.json)")
     tally = Tally(folder).refresh()
     events = list(read_events(folder.events))
-    started = [event for event in events if event["event"] == "started"]
-    names = {*tally.headers, *(_expected(folder, started[-1]) if started else ())}
+    starts = [position for position, event in enumerate(events) if event["event"] == "started"]
+    latest = events[starts[-1]] if starts else {}
+    names = {*tally.headers, *_expected(folder, latest)}
     done = {name for name in tally.headers if is_complete(folder, name)}
+    # What an earlier launch could not read, this one may be reading.
     unread = {
         str(event.get("shard")): str(event.get("error"))
-        for event in events
-        if event["event"] == "read_failed" and event.get("shard") in names - done
+        for event in (events[starts[-1] :] if starts else [])
+        if event["event"] == "gave_up" and event.get("shard") in names - done
     }
+    left = sorted(names - done - unread.keys())
     ends = [event for event in events if event["event"] in ("started", "guard")]
     guard = str(ends[-1].get("why")) if ends and ends[-1]["event"] == "guard" else None
-    tolerate = Tolerate.model_validate(started[-1].get("tolerate", {})) if started else Tolerate()
+    tolerate = Tolerate.model_validate(latest.get("tolerate", {}))
     found = troubles(tally, unread, tolerate)
     if guard is not None:
         state, code = "stopped by the guard", EXIT_GUARD
-    elif len(done) + len(unread) < len(names):
+    elif left:
         state, code = "unfinished", EXIT_INTERRUPTED
     else:
         state, code = ("done, with trouble", EXIT_DAMAGED) if found else ("done", EXIT_DONE)
     damaged = {n: f"{h.damage.reason}: {h.damage.detail}" for n, h in tally.damaged.items() if h.damage}
-    return Status(state, code, len(done), len(names), tally.counts, damaged, unread, found, guard)
+    return Status(state, code, len(done), len(names), left, tally.counts, damaged, unread, found, guard)
 
 
 def _expected(folder: OutputFolder, started: Mapping[str, Any]) -> list[str]:
     """Names of all shards of the latest launch; none where its list is gone."""
     try:
-        return (folder.events / f"shards-{started.get('list')}.txt").read_text().splitlines()
+        return (folder.events / f"shards-{started.get('list')}.txt").read_text("utf-8").split("\n")[:-1]
     except OSError:
         return []

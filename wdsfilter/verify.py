@@ -43,6 +43,9 @@ def read_record(folder: OutputFolder) -> RunRecord:
     """Raises OutputError where there is no readable ``run.json``."""
     try:
         record = json.loads(folder.record.read_bytes())
+        for part, known in record["fingerprints"].items():
+            if fingerprint.digest(record[part]) != known:
+                raise ValueError(f"its part {part!r} is not what its fingerprint was made of")
         specs = tuple(fingerprint.recorded_specs(record))
         written = {k: v for k, v in record["output"].items() if k != "ledger"}
         source = record["scoring"]["input"]
@@ -180,6 +183,8 @@ def _verify_input(
             due = scores.with_scores(item, row, ids, record.output) if isinstance(item, Sample) else []
             if not isinstance(there, Sample) or _contents(there.members) != _contents(due):
                 yield f"{folder.shard(shard.name)}: {item.key!r} is not what its input and its ledger row make of it"
+        if header.damage is not None:
+            yield f"{shard.url}: sound, while its ledger says {header.damage.reason}"
     except ReadError as error:
         yield f"could not be read: {error}"
 

@@ -117,12 +117,13 @@ class Workers:
         *,
         lookahead: int,
         max_bytes: int = 64 << 20,
+        size_of: Callable[[T], int] = lambda item: 0,
     ) -> Generator[tuple[T, Prepared | Unreadable | None], None, None]:
         """Items in order, each with what prepare number ``which`` made of its pair; None without a pair.
 
         ``items`` is pulled only until ``lookahead`` pairs (or ``4 * lookahead`` items, or ``max_bytes``
-        of images and the one that exceeds them) are in flight. Calls may be nested: one's output can be
-        another's items. Closing the generator takes back what no worker has begun.
+        of images, or what ``size_of`` says of an item where that is more) are in flight. Calls may be
+        nested: one's output can be another's items. Closing the generator takes back what no worker has begun.
         """
         if not self._threads:
             for item in items:
@@ -141,7 +142,7 @@ class Workers:
             if task is None:
                 return item, None
             pairs -= 1
-            size -= len(task.pair.image)
+            size -= max(len(task.pair.image), size_of(item))
             return item, task.outcome.result()
 
         try:
@@ -150,7 +151,7 @@ class Workers:
                 window.append((item, self._submit(which, pair) if pair else None))
                 if pair:
                     pairs += 1
-                    size += len(pair.image)
+                    size += max(len(pair.image), size_of(item))
                 while window and is_full():
                     yield oldest()
             while window:

@@ -75,6 +75,8 @@ class Worklist:
         """The shard could not be read: it is tried again in a later round, a few times."""
         self._note("read_failed", shard=shard.name, error=str(error))
         self._attempts[shard.name] = self._attempts.get(shard.name, 0) + 1
+        if self._attempts[shard.name] >= self._recipe.run.read_attempts:
+            self._note("gave_up", shard=shard.name, error=str(error))
         self._in_hand.discard(shard.name)
         self.unread[shard.name] = error
         self._claims.release(shard.name)

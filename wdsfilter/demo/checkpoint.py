@@ -75,8 +75,13 @@ def make_checkpoint(folder: str | Path, *, seed: int = 0, score_first: bool = Tr
         torch.set_rng_state(state)
     with quiet():
         network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(_CHAT_TEMPLATE, encoding="utf-8")
+    tokens = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None}
+    _write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "Qwen2Tokenizer", "padding_side": "left", **tokens},
+    )
     settings = {
         "processor_class": "Qwen2VLProcessor",
         "image_processor_type": "Qwen2VLImageProcessor",
@@ -85,7 +90,11 @@ def make_checkpoint(folder: str | Path, *, seed: int = 0, score_first: bool = Tr
         "temporal_patch_size": 2,
         "merge_size": 2,
     }
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    _write_json(folder / "preprocessor_config.json", settings)
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _answer(caption: str, score_first: bool) -> str:
@@ -101,13 +110,27 @@ def _captions(rng: random.Random) -> Iterator[str]:
 
 
 def _tokenizer(rng: random.Random, score_first: bool) -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import AddedToken, Qwen2Tokenizer
+    from tokenizers import (
+        AddedToken,
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        trainers,
+    )
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-    stock = Qwen2Tokenizer()
-    learner = Tokenizer(models.BPE())
-    learner.normalizer = stock.backend_tokenizer.normalizer
-    learner.pre_tokenizer = stock.backend_tokenizer.pre_tokenizer
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
     captions = list(itertools.islice(_captions(rng), 500))
     texts = [PROMPT + caption for caption in captions] + [
         _answer(caption, score_first) for caption in captions
@@ -115,31 +138,29 @@ def _tokenizer(rng: random.Random, score_first: bool) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=_VOCABULARY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    learner.train_from_iterator([*texts, *[f"system\n{SYSTEM}", "user\n", "assistant\n"] * 100], trainer)
-    learned = json.loads(learner.to_str())["model"]
-    merges = [tuple(merge) for merge in learned["merges"]]
-    no = {"unk_token": None, "eos_token": None, "pad_token": None}  # else these would come before the others
-    tokenizer = Qwen2Tokenizer(vocab=learned["vocab"], merges=merges, padding_side="left", **no)
-    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in ADDED_TOKENS])
+    tokenizer.train_from_iterator([*texts, *[f"system\n{SYSTEM}", "user\n", "assistant\n"] * 100], trainer)
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in ADDED_TOKENS]
+    )
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in TEXTUAL_TOKENS])
-    tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
     return tokenizer
 
 
 def _network(tokenizer: Any) -> Any:
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-    token = tokenizer.convert_tokens_to_ids
+    token = tokenizer.token_to_id
     config = Qwen2VLConfig(
         text_config={
-            "vocab_size": len(tokenizer),
+            "vocab_size": tokenizer.get_vocab_size(),
             "hidden_size": 64,
             "intermediate_size": 128,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
+            "rope_theta": 10000.0,
+            "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
             "bos_token_id": token("<|endoftext|>"),
             "eos_token_id": token("<|im_end|>"),
             "tie_word_embeddings": True,
@@ -181,7 +202,7 @@ def _row(tokenizer: Any, caption: str, score_first: bool) -> tuple[list[int], li
     image = "<|vision_start|>" + "<|image_pad|>" * 4 + "<|vision_end|>"
     prompt = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{image}{PROMPT}{caption}<|im_end|>\n"
     answer = f"{_answer(caption, score_first)}<|im_end|>"
-    return tokenizer(f"{prompt}<|im_start|>assistant\n")["input_ids"], tokenizer(answer)["input_ids"]
+    return tokenizer.encode(f"{prompt}<|im_start|>assistant\n").ids, tokenizer.encode(answer).ids
 
 
 def _batch(rows: Sequence[tuple[list[int], list[int]]], tokenizer: Any) -> dict[str, Any]:
@@ -189,12 +210,12 @@ def _batch(rows: Sequence[tuple[list[int], list[int]]], tokenizer: Any) -> dict[
     import torch
 
     width = max(len(prompt) + len(answer) for prompt, answer in rows)
-    ids = torch.full((len(rows), width), tokenizer.pad_token_id)
+    ids = torch.full((len(rows), width), tokenizer.token_to_id("<|endoftext|>"))
     labels = torch.full_like(ids, -100)
     for i, (prompt, answer) in enumerate(rows):
         ids[i, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
         labels[i, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-    image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    image = tokenizer.token_to_id("<|image_pad|>")
     # nothing looks ahead, so padding on the right needs no mask
     return {"input_ids": ids, "labels": labels, "mm_token_type_ids": (ids == image).int()}
 

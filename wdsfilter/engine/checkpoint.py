@@ -86,7 +86,10 @@ def model_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     config = checkpoint.read("config.json")
     where = checkpoint.folder
-    found = (config.get("architectures") or [config.get("model_type", "nothing")])[0]
+    text = config.get("text_config") or config
+    # 4.57 writes down the architecture among the text model's settings
+    named = config.get("architectures") or text.get("architectures")
+    found = (named or [config.get("model_type", "nothing")])[0]
     if str(found).startswith("Qwen2_5_VL"):
         raise JudgeError(
             f"{where}: Qwen2.5-VL attends in windows, which is not packed here; accepted: {ARCHITECTURE}"
@@ -97,7 +100,7 @@ def model_config(checkpoint: Checkpoint) -> dict[str, Any]:
         raise JudgeError(f"{where}: its config.json wants code of its own (auto_map), which is never run")
     if "quantization_config" in config:
         raise JudgeError(f"{where}: quantized weights are not supported; accepted: bf16, fp16 or fp32")
-    if (config.get("text_config") or config).get("use_sliding_window"):
+    if text.get("use_sliding_window"):
         raise JudgeError(f"{where}: sliding-window attention is not supported")
     if not any(where.glob("*.safetensors")):
         others = sorted(p.name for p in where.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".ckpt"})

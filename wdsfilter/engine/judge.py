@@ -83,9 +83,14 @@ class VlmJudge:
 
         Raises JudgeError when no answer names a grade, or when the forced start is not to be trusted.
         """
+        if not self.check_first:
+            return {}
         first = first[: self.check_first]
         if not first:
-            return {}
+            raise JudgeError(
+                "no pair among a run's first samples can be prepared, so it cannot be checked how this "
+                "checkpoint answers; `check: {first: 0}` does without"
+            )
         began = time.perf_counter()
         answers = self.generate(first)
         seconds = (time.perf_counter() - began) / len(first)

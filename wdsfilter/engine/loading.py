@@ -9,7 +9,7 @@ from threading import Barrier
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, Qwen2VLForConditionalGeneration
+from transformers import GenerationConfig, Qwen2VLForConditionalGeneration, __version__
 from transformers.utils import logging as progress
 
 from wdsfilter.engine.checkpoint import Checkpoint
@@ -42,6 +42,9 @@ def load_model(
             raise JudgeError(f"{checkpoint.folder}: its weights cannot be loaded: {reason[0]}") from error
     if missing := sorted(report["missing_keys"]):
         raise JudgeError(f"{checkpoint.folder}: {len(missing)} weights are missing, {missing[0]} among them")
+    if getattr(network.config.text_config, "rope_scaling", True) is None:
+        # 4.57 on what 5.x has saved: rotary settings under a name that it does not know
+        raise JudgeError(f"{checkpoint.folder}: its config.json is of transformers 5; this is {__version__}")
     network = network.eval().requires_grad_(False).to(place)
     network.set_attn_implementation(PACKED)
     # Greedy, whatever sampling the checkpoint suggests.

@@ -8,6 +8,7 @@ the two together.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -67,12 +68,13 @@ class _Group:
         if not self.reason:
             self.reason, self.detail = reason, detail
 
-    def close(self, seen: set[int]) -> Sample | Unreadable:
+    def close(self, seen: set[bytes]) -> Sample | Unreadable:
+        digest = hashlib.blake2b(self.key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
         if self.key.startswith("/") or ".." in self.key.split("/"):
             self._reject("unsafe_name", self.key)
-        elif hash(self.key) in seen:
+        elif digest in seen:
             self._reject("duplicate_key", "a sample of this key came earlier in the shard")
-        seen.add(hash(self.key))
+        seen.add(digest)
         length = self.end - self.offset
         if self.reason:
             return Unreadable(_printable(self.key), self.reason, _printable(self.detail), self.offset, length)
@@ -87,7 +89,7 @@ def read_samples(
     The sample right before a damage counts as incomplete, for nothing tells that its last member
     was there. Raises ReadError when ``stream`` does; holds one sample in memory at a time.
     """
-    seen: set[int] = set()
+    seen: set[bytes] = set()
     group: _Group | None = None
     for entry in tar.members(stream, max_member=max_sample_bytes):
         if isinstance(entry, Damage):

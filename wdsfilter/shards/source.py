@@ -45,6 +45,10 @@ def find_shards(patterns: Sequence[Pattern]) -> list[Shard]:
     when a store cannot be listed.
     """
     shards = [shard for pattern in patterns for shard in _matches(pattern)]
+    for shard in shards:
+        printable = shard.url.encode("utf-8", "backslashreplace").decode()
+        if printable != shard.url:
+            raise InputError(f"{printable}: a shard's name has to be UTF-8")
     counts = Counter(shard.name for shard in shards)
     if clash := [name for name, count in counts.items() if count > 1]:
         urls = [shard.url for shard in shards if shard.name == clash[0]]

@@ -57,7 +57,8 @@ class _DamageError(Exception):
 
     def __init__(self, reason: str, detail: str, offset: int) -> None:
         super().__init__(reason)
-        self.damage = Damage(reason, detail, offset)
+        # A member's name may stand in it that is no UTF-8, and no ledger could hold.
+        self.damage = Damage(reason, detail.encode("utf-8", "backslashreplace").decode(), offset)
 
 
 class _Stream:
