@@ -9,7 +9,10 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -25,7 +28,9 @@ from tests.runs import (
     write_recipe,
     write_shard,
 )
+from wdsfilter import storage
 from wdsfilter.cli import main
+from wdsfilter.errors import ReadError
 
 
 @pytest.fixture
@@ -390,6 +395,128 @@ def test_a_signal_while_loading_is_an_interruption_too(number: int, shards: str,
 def _catches(pid: int, number: int) -> bool:
     line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("SigCgt"))
     return bool(int(line.split()[1], 16) & 1 << (number - 1))
+
+
+def test_a_shard_that_reads_at_the_second_try_is_done(
+    recipe: Path, shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read error that passes is tried again in the same run, and leaves no trace in the exit code."""
+    real = storage.open_read
+    failed: list[str] = []
+
+    @contextmanager
+    def flaky(location: str) -> Iterator[BinaryIO]:
+        if location.endswith("s-0002.tar") and len(failed) < 2:
+            failed.append(location)
+            raise ReadError(f"{location}: connection reset")
+        with real(location) as stream:
+            yield stream
+
+    monkeypatch.setattr(storage, "open_read", flaky)
+    assert main(["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]) == 0
+    assert len(failed) == 2
+    assert main(["verify", str(tmp_path / "out"), "--shards", shards]) == 0
+
+
+def test_old_read_failures_are_forgotten(recipe: Path, shards: str, tmp_path: Path) -> None:
+    """What an earlier launch could not read, and this one is not asked for, counts no more."""
+    hidden = (tmp_path / "in/s-0001.tar").rename(tmp_path / "hidden.tar")
+    arguments = ["run", str(recipe), "-o", str(tmp_path / "out"), "--set", "run.read_attempts=1", "--shards"]
+    assert main([*arguments, shards]) == 3
+    assert main([*arguments, str(tmp_path / "in/s-*.tar")]) == 0
+    assert main(["status", str(tmp_path / "out")]) == 0
+    assert hidden.exists()
+
+
+@pytest.mark.parametrize(("share", "code"), [("1%", 3), ("60%", 0)])
+def test_tolerate_decides_about_unreadable_samples(
+    share: str, code: int, recipe: Path, tmp_path: Path
+) -> None:
+    """More unreadable samples than the recipe tolerates give exit code 3, fewer 0."""
+    write_shard(tmp_path / "in/a.tar", ["a", "b", "img.1", "img.2"])
+    arguments = ["run", str(recipe), "--shards", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    assert main([*arguments, "--set", f"input.tolerate.unreadable={share}"]) == code
+
+
+def test_the_guard_sees_what_others_judged(shards: str, tmp_path: Path) -> None:
+    """The guard counts the samples of all processes: one that starts on a bad run stops before its first shard."""
+    recipe = write_recipe(tmp_path, "judges: [scripted: {grade: 1}]\nguard: {after: 30, kept: [1%, 95%]}\n")
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
+    assert main([*arguments, "--set", "guard=off", "--limit-shards", "2"]) == 0
+    assert main([*arguments, "--set", "guard.after=20"]) == 4
+    assert len(list((tmp_path / "out/wdsfilter/ledger").iterdir())) == 2
+
+
+def test_derived_files_are_whole_after_an_interruption(recipe: Path, tmp_path: Path) -> None:
+    """Indexes and summary speak of everything that was committed when a run was stopped."""
+    shards = make_shards(tmp_path / "in", 6, 20)
+    slow = ["--set", "judges.scripted.seconds_per_pair=0.02"]
+    process = start("run", recipe, "--shards", shards, "-o", tmp_path / "out", *slow)
+    while len(list((tmp_path / "out").glob("wdsfilter/ledger/*"))) < 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert finished(process)[0] == 75
+    assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("cut", [20000, 700], ids=["late", "in-the-first-member"])
+def test_damage_in_a_name_that_is_no_utf8(cut: int, recipe: Path, tmp_path: Path) -> None:
+    """A cut inside a member whose name no ledger could hold is damage like any other."""
+    write_shard(tmp_path / "in/a.tar", [f"caf\udce9{i}" for i in range(10)])
+    write_shard(tmp_path / "in/b.tar", ["a", "b"])
+    data = (tmp_path / "in/a.tar").read_bytes()
+    (tmp_path / "in/a.tar").write_bytes(data[:cut])
+    arguments = ["run", str(recipe), "--shards", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    assert main(arguments) == 3
+    assert main(["verify", str(tmp_path / "out"), "--shards", str(tmp_path / "in")]) == 0
+
+
+def test_a_changed_remote_shard_is_refused(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A remote shard of another size than its ledger says is refused like a local one."""
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for number, keys in enumerate((["a", "b"], ["a", "b", "c"] * 9)):
+        name = write_shard(tmp_path / f"{number}.tar", [f"{key}{i}" for i, key in enumerate(keys)])
+        memory.pipe("/changing/s.tar", name.read_bytes())
+        code = main(["run", str(recipe), "--shards", "memory://changing/s.tar", "-o", str(tmp_path / "out")])
+        assert code == number
+    assert "when it was judged" in capsys.readouterr().err
+
+
+def test_a_stalled_read_does_not_hold_up_a_stop(recipe: Path, tmp_path: Path) -> None:
+    """A run that waits for a stream that gives nothing ends soon after it is asked to."""
+    shards = make_shards(tmp_path / "in", 2)
+    script = (
+        "import sys, time, contextlib\n"
+        "from wdsfilter import cli, stages, storage\n"
+        "real = storage.open_read\n"
+        "@contextlib.contextmanager\n"
+        "def stall(location):\n"
+        "    with real(location) as stream:\n"
+        "        yield stream\n"
+        "        print('stalled', flush=True); time.sleep(60)\n"
+        "stages.storage = type('S', (), {**vars(storage), 'open_read': staticmethod(stall)})\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "stalled")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stalled\n"
+    time.sleep(0.5)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert finished(process)[0] == 75
+    assert time.monotonic() - asked < 20
 
 
 def test_the_guard_stops_a_run_that_keeps_nothing(
