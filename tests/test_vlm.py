@@ -196,7 +196,8 @@ def test_the_check_passes_where_the_score_comes_first(tiny_checkpoint: Path) -> 
     counts = ("pairs", "starting_with_the_score", "naming_a_grade", "forced_start_agrees")
     assert [findings[name] for name in counts] == [32, 32, 32, 32]
     assert findings["score_first"] is True
-    assert judge.check([]) == {}
+    with pytest.raises(JudgeError, match="cannot be checked"):
+        judge.check([])  # a check that saw nothing must not pass for one
     assert vlm.load(options(tiny_checkpoint, check={"first": 0}), CPU).check(ready(judge)) == {}
 
 

@@ -64,8 +64,9 @@ def _names(models: Sequence[type[BaseModel]]) -> list[str]:
 
 def _models(annotation: object) -> list[type[BaseModel]]:
     """The sections that a field of this type may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, dict, typing.Annotated):
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType, list, dict, typing.Annotated):
         return [m for argument in typing.get_args(annotation) for m in _models(argument)]
+    if origin is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]  # asked of the origin first: to Python 3.10, list[int] is a type
     return []
