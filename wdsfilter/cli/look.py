@@ -1,0 +1,97 @@
+"""Looking at a run: how it stands, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from wdsfilter.cli import FolderArgument, out
+
+if TYPE_CHECKING:
+    from wdsfilter.output import OutputFolder
+    from wdsfilter.status import Status
+
+PLACE = 30
+
+
+def register(app: typer.Typer) -> None:
+    """The commands ``status`` and ``verify``."""
+    app.command()(status)
+    app.command()(verify)
+
+
+def status(
+    folder: FolderArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show how a run stands. Exits with the run's own code: 0 done, 3 damaged or unread, 4 guard, 75 unfinished."""
+    from wdsfilter.output import OutputFolder
+    from wdsfilter.status import read_status
+
+    found = read_status(OutputFolder(folder))
+    if as_json:
+        out.print_json(json.dumps(asdict(found)))
+    else:
+        show(found, OutputFolder(folder), f"(exit code {found.code})")
+    raise typer.Exit(found.code)
+
+
+def verify(
+    folder: FolderArgument,
+    shards: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shards", help="The input shards, to compare every kept member with (as given to run)."
+        ),
+    ] = None,
+) -> None:
+    """Recount and re-hash a run's output; print every broken promise. Exits 3 where there is one."""
+    from wdsfilter.output import OutputFolder
+    from wdsfilter.shards.source import Pattern, find_shards
+    from wdsfilter.status import read_status
+    from wdsfilter.summary import EXIT_DAMAGED
+    from wdsfilter.verify import verify as find_broken
+
+    inputs = find_shards([Pattern(path) for path in shards or []])
+    broken = list(find_broken(OutputFolder(folder), inputs))
+    for sentence in broken:
+        out.print(sentence, markup=False)
+    if not broken:
+        found = read_status(OutputFolder(folder))
+        out.print(
+            f"{folder}: every promise holds; {found.done} of {found.total} shards are done", markup=False
+        )
+        raise typer.Exit(0)
+    out.print(f"{folder}: {len(broken)} broken promise{'s' * (len(broken) > 1)}", markup=False)
+    raise typer.Exit(EXIT_DAMAGED)
+
+
+def show(status: Status, folder: OutputFolder, when: str = "") -> None:
+    """Print how a run stands: counts by reason, and everything that is wrong with it."""
+    counts = status.counts
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    table.add_column(overflow="fold")
+
+    def line(number: int, what: str, share: bool = True) -> None:
+        part = f"{number / counts.samples:.1%}" if share and counts.samples else ""
+        table.add_row(f"{number:,}", part, Text(what))
+
+    line(counts.samples, f"samples in {status.done} of {status.total} shards", share=False)
+    line(counts.kept, "kept")
+    for reason, number in sorted(counts.reasons.items(), key=lambda item: -item[1]):
+        line(number, reason)
+    out.print(table)
+    for name, why in status.damaged.items():
+        out.print(f"damaged: {name}: {why}", markup=False)
+    for name, why in status.unread.items():
+        out.print(f"not read: {name}: {why}; the next run tries again", markup=False)
+    for trouble in [*status.troubles, *([f"guard: {status.guard}"] if status.guard else [])]:
+        out.print(trouble, markup=False)
+    out.print(f"{status.state} {when}".rstrip() + f": {folder.root}", markup=False)

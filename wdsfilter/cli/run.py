@@ -1,0 +1,202 @@
+"""The job itself: judge every pair, keep those worth training on."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wdsfilter import launch, storage
+from wdsfilter.cli import RecipeArgument, SetOption, ShardsOption, complain, err
+from wdsfilter.cli.look import show
+from wdsfilter.errors import GuardTripped, Interrupted, UserError, WdsfilterError
+
+if TYPE_CHECKING:
+    from wdsfilter.events import EventLog
+    from wdsfilter.output import OutputFolder
+    from wdsfilter.plan import Job
+    from wdsfilter.stop import Stop
+
+PLACE = 10
+
+
+def register(app: typer.Typer) -> None:
+    """The command ``run``."""
+    app.command()(run)
+
+
+def run(
+    recipe: RecipeArgument,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Output folder; a run that is there goes on.")
+    ] = None,
+    shards: ShardsOption = None,
+    limit_shards: Annotated[
+        int | None, typer.Option(min=1, help="Only so many shards, the first of the run's seeded order.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Judge every pair, write the shards worth training on, and a ledger of every sample.
+
+    Start it as often as you like, on as many machines as you like, on one output folder: what is
+    done is done, the rest is shared. Under `accelerate launch` every rank does its part.
+    """
+    from wdsfilter.stop import Stop
+    from wdsfilter.summary import EXIT_INTERRUPTED
+
+    where = launch.place()
+    if where.launched:
+        launch.exit_with_parent()
+    stop = Stop()
+    with stop.on_signals():
+        try:
+            job = _planned(recipe, output, shards, limit_shards, overrides, where)
+            code = _run(job, where, stop)
+        except (Interrupted, KeyboardInterrupt):
+            if where.rank == 0:
+                err.print("stopped; all that was committed is whole. Run the same command again to go on.")
+            code = EXIT_INTERRUPTED
+    raise typer.Exit(code)
+
+
+def _planned(
+    recipe: str,
+    output: str | None,
+    shards: Sequence[str] | None,
+    limit: int | None,
+    overrides: Sequence[str] | None,
+    where: launch.Place,
+) -> Job:
+    from wdsfilter.judges import Runtime
+    from wdsfilter.plan import plan
+    from wdsfilter.recipe_files import load_recipe
+
+    try:
+        settings = load_recipe(recipe, [*(overrides or []), *_shards_override(shards)])
+        folder = output or settings.output.folder
+        if folder is None:
+            raise UserError("no output folder: give --output FOLDER, or output.folder in the recipe")
+        if storage.protocol(folder) is not None:
+            raise UserError(f"{folder}: the output has to be a local or network folder; copy it from there")
+        if any(pattern.path == "-" for pattern in settings.input.patterns()):
+            if where.world_size > 1:
+                raise UserError("standard input can be read by one process only; start without a launcher")
+            err.print("standard input is judged once: a run over it cannot be resumed")
+        runtime = Runtime(settings.run.device, where.local_rank)
+        return plan(settings, Path(folder), runtime=runtime, limit=limit)
+    except WdsfilterError as error:
+        # Every rank meets the same mistake: one per machine says so.
+        if where.local_rank == 0:
+            complain(error)
+        raise typer.Exit(1) from error
+
+
+def _shards_override(shards: Sequence[str] | None) -> list[str]:
+    return [f"input.shards={json.dumps(list(shards))}"] if shards else []
+
+
+def _run(job: Job, where: launch.Place, stop: Stop) -> int:
+    from wdsfilter import pipeline, summary
+    from wdsfilter.events import EventLog, read_events
+    from wdsfilter.progress import ProgressLine
+    from wdsfilter.stages import Failed
+    from wdsfilter.status import note_shards
+    from wdsfilter.workers import default_count
+
+    recipe, folder = job.recipe, job.folder
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        note = stack.enter_context(EventLog(folder.events))
+        try:
+            workers = (
+                default_count(where.local_world_size) if recipe.run.workers is None else recipe.run.workers
+            )
+            before = list(read_events(folder.events))
+            tolerate = recipe.input.tolerate.model_dump()
+            note("started", place=asdict(where), tolerate=tolerate, **note_shards(folder, job.shards))
+            if where.local_rank == 0:
+                for remark in job.remarks:
+                    err.print(remark, markup=False)
+            runner = stack.enter_context(pipeline.Runner(job, stop, note, workers))
+            made_by = {
+                **launch.versions(),
+                "device": job.runtime.device.partition(":")[0] if "torch" in sys.modules else "",
+            }
+            note("loaded", versions=made_by)
+            if where.local_rank == 0:
+                _warn_of_changes(before, made_by)
+            if where.rank == 0 and not folder.readout.exists() and not all(j.inline for j in runner.judges):
+                err.print(
+                    "asking the judge about the first pairs, to check that its answers are read rightly"
+                )
+            runner.open()
+            if where.local_rank == 0:
+                _warn_of_strangers(folder)
+            if where.rank == 0:
+                tally = summary.Tally(folder)
+                stack.enter_context(
+                    ProgressLine(err, tally, len(job.shards), lambda: runner.commit.open_samples)
+                )
+            for result in pipeline.run(runner):
+                if isinstance(result, Failed):
+                    err.print(f"not read: {result.error}", markup=False)
+                elif result.header.damage is not None:
+                    err.print(f"{result.shard.name}: damaged: {result.header.damage.detail}", markup=False)
+        except (Interrupted, KeyboardInterrupt):
+            note("interrupted")
+            raise
+        except GuardTripped as error:
+            note("guard", why=str(error))
+            err.print(f"stopped by the guard: {error}", markup=False)
+            return summary.EXIT_GUARD
+        return _finished(folder, where, note, time.monotonic() - begun)
+
+
+def _warn_of_strangers(folder: OutputFolder) -> None:
+    """A judge that is asked about pairs that it knows nothing of gives numbers all the same: say so loudly."""
+    for name, found in json.loads(folder.readout.read_bytes()).items():
+        if strangers := found.get("strangers"):
+            err.rule(style="bold red")
+            err.print(
+                f"WARNING: judges.{name} answers for {found['answers_for']}. {strangers} of the first "
+                f"{found['pairs']} pairs are none of these: its scores of them mean nothing.",
+                style="bold red",
+                markup=False,
+            )
+            err.rule(style="bold red")
+
+
+def _warn_of_changes(events: Sequence[Mapping[str, Any]], made_by: Mapping[str, str]) -> None:
+    """Another version or device may move the last digits of scores: say so, and go on."""
+    from wdsfilter.fingerprint import differences
+
+    there = next((event["versions"] for event in reversed(events) if event["event"] == "loaded"), made_by)
+    for line in differences(there, made_by):
+        err.print(
+            f"warning: scores may differ in their last digits from earlier shards': {line}", markup=False
+        )
+
+
+def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds: float) -> int:
+    """Tell how the run ended; of a launch's ranks, the first that sees all of it done shows the table."""
+    from wdsfilter.progress import duration
+    from wdsfilter.status import read_status
+
+    status = read_status(folder)
+    note("finished", state=status.state, seconds=round(seconds, 1))
+    held = sum((folder.claims / f"{name}.json").exists() for name in status.left)
+    if held:
+        if where.rank == 0:
+            err.print(f"nothing left for this process; {held} shards are still with others, who are alive")
+        return 0
+    if not where.launched or folder.put(b"", folder.events / f"told-{launch.launcher_identity()}"):
+        show(status, folder, f"in {duration(seconds)}")
+    # A rank that finished exits 0: another code would make its launcher stop the other ranks.
+    return 0 if where.launched else status.code
