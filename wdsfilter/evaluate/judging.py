@@ -1,0 +1,214 @@
+"""Labelled shards -> what a judge says of every pair, by the stages that a run uses."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from wdsfilter import storage
+from wdsfilter.errors import JudgeError
+from wdsfilter.evaluate.labels import Label, read_label
+from wdsfilter.judges import Judge, Runtime
+from wdsfilter.recipe import JudgeSpec, Recipe
+from wdsfilter.samples import Damage, Decision, Prepared, Unreadable
+from wdsfilter.scorer import Scorer
+from wdsfilter.shards.source import Shard
+from wdsfilter.stages import Case, Item, JudgeStage, ShardEnds, batches, read_items
+from wdsfilter.workers import Workers, default_count
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A pair, its label, and what the judge says: ``grade`` (None: its answer names none), ``expected``
+    score, probabilities ``p`` of its grades in ascending order; None where it does not measure them."""
+
+    shard: str
+    key: str
+    label: Label
+    grade: int | None
+    expected: float | None = None
+    p: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A shard that ended before its archive did."""
+
+    shard: str
+    damage: Damage
+
+
+Found: TypeAlias = "Judged | Unreadable | Damaged"
+
+
+@runtime_checkable
+class Graded(Protocol):
+    """A judge that knows its scale: what an answer writes -> its number, in ascending order."""
+
+    @property
+    def grades(self) -> Mapping[str, int]: ...
+
+
+@runtime_checkable
+class Generating(Protocol):
+    """A judge that can both read its grade after a forced start and write a whole answer."""
+
+    def expect(self, batch: Sequence[Any]) -> Sequence[Mapping[str, Any]]: ...
+
+    def generate(self, batch: Sequence[Any]) -> Sequence[str]: ...
+
+    def grade(self, answer: str) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of the first ``pairs``: generated answers that name a grade, that name the forced readout's grade,
+    and the mean distance of the two where both name one."""
+
+    pairs: int
+    naming_a_grade: int
+    agreeing: int
+    distance: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A loaded judge at work on labelled pairs.
+
+    ``recipe`` says what makes a pair, ``label`` names the field of its score; ``remarks`` of the judge
+    are for whoever starts it.
+    """
+
+    recipe: Recipe
+    spec: JudgeSpec
+    judge: Judge
+    workers: Workers
+    label: str
+    remarks: Sequence[str] = ()
+
+    @property
+    def grades(self) -> tuple[int, ...] | None:
+        """The judge's scale, ascending; None where it does not tell."""
+        return tuple(self.judge.grades.values()) if isinstance(self.judge, Graded) else None
+
+    def judged(self, shards: Iterable[Shard]) -> Generator[Found, None, None]:
+        """Every sample of ``shards`` in stored order: judged, or why it could not be.
+
+        Raises InputError for a pair without a label, ReadError, JudgeError.
+        """
+        labels: deque[tuple[str, Label | None]] = deque()
+        stage = JudgeStage(
+            self.spec,
+            Scorer(self.spec.id, self.judge, _ignore),
+            0,
+            self.workers,
+            self.recipe.run.in_flight,
+            _go_on,
+        )
+        with closing(self._labelled(shards, labels)) as items:
+            for item in stage(items):
+                if isinstance(item, Case):
+                    yield self._found(item, *labels.popleft())
+                elif isinstance(item, ShardEnds) and item.damage is not None:
+                    yield Damaged(storage.shown(item.shard.url), item.damage)
+
+    def agreement(self, shards: Iterable[Shard], first: int) -> Agreement | None:
+        """Whether the forced readout is what the judge would have answered, on the ``first`` pairs that
+        can be prepared; None for a judge that cannot do both."""
+        judge = self.judge
+        if not isinstance(judge, Generating) or not first:
+            return None
+        pairs = (item.pair for item in self._read(shards) if isinstance(item, Case) and item.pair)
+        with closing(self.workers.prepared(0, pairs, lambda pair: pair, lookahead=first)) as prepared:
+            ready = list(islice((p for _, p in prepared if isinstance(p, Prepared)), first))
+        generated: list[int | None] = [None] * len(ready)
+        forced: list[int | None] = [None] * len(ready)
+        for batch in batches([p.cost for p in ready], self.judge.batch_cost):
+            values = [ready[i].value for i in batch]
+            answers, numbers = judge.generate(values), judge.expect(values)
+            for i, answer, measured in zip(batch, answers, numbers, strict=True):
+                generated[i], forced[i] = judge.grade(answer), measured["grade"]
+        both = [(a, b) for a, b in zip(generated, forced, strict=True) if a is not None and b is not None]
+        return Agreement(
+            pairs=len(ready),
+            naming_a_grade=sum(grade is not None for grade in generated),
+            agreeing=sum(a == b for a, b in both),
+            distance=sum(abs(a - b) for a, b in both) / len(both) if both else None,
+        )
+
+    def _read(self, shards: Iterable[Shard]) -> Iterator[Item]:
+        """As a run reads; a shard that cannot be read raises its error."""
+        for item in read_items(shards, self.recipe):
+            if isinstance(item, ShardEnds) and item.error is not None:
+                raise item.error
+            yield item
+
+    def _labelled(
+        self, shards: Iterable[Shard], labels: deque[tuple[str, Label | None]]
+    ) -> Generator[Item, None, None]:
+        shard = ""
+        for item in self._read(shards):
+            if isinstance(item, Case):
+                if item.pair and item.sample and not item.pair.fields and item.sample.first(("json",)):
+                    item.settle(Decision("unreadable", "no_fields", "its .json cannot be read, or is empty"))
+                place = f"{shard}: {item.row['key']}"
+                label = read_label(item.pair.fields, self.label, place) if item.pair else None
+                labels.append((shard, label))
+            else:
+                shard = storage.shown(item.shard.url)
+            yield item
+
+    def _found(self, case: Case, shard: str, label: Label | None) -> Judged | Unreadable:
+        numbers = case.row.get(self.spec.id)
+        if numbers is None or label is None:
+            assert case.decision is not None, "a pair that was not judged has a reason"
+            return Unreadable(case.row["key"], case.decision.reason, case.decision.detail)
+        p = numbers.get("p")
+        return Judged(
+            shard,
+            case.row["key"],
+            label,
+            numbers["grade"],
+            numbers.get("score"),
+            None if p is None else tuple(p),
+        )
+
+
+@contextmanager
+def bench(recipe: Recipe, spec: JudgeSpec, label: str) -> Iterator[Bench]:
+    """Load the judge, on the recipe's device and with its workers. Raises JudgeError, MissingExtra."""
+    options, remarks = spec.module.resolve(spec.options)
+    spec = replace(spec, options=options)
+    judge = spec.module.load(options, Runtime(recipe.run.device))
+    count = 0
+    if not judge.inline:
+        count = default_count(1) if recipe.run.workers is None else recipe.run.workers
+    with Workers([judge.prepare], count, timeout=recipe.run.worker_timeout) as workers:
+        # nothing is written, so that pairs which were filtered before are as good as others
+        recipe = replace(recipe, output=recipe.output.model_copy(update={"scores": "none"}))
+        yield Bench(recipe, spec, judge, workers, label, remarks)
+
+
+def pick_judge(recipe: Recipe, wanted: str | None) -> JudgeSpec:
+    """The recipe's judge with the id ``wanted``, or its only one that grades. Raises JudgeError."""
+    grading = {spec.id: spec for spec in recipe.judges if "grade" in spec.module.fields(spec.options)}
+    if wanted is not None and wanted not in recipe.judge_ids:
+        raise JudgeError(f"this recipe has no judge {wanted!r}, only {', '.join(recipe.judge_ids)}")
+    if wanted is not None and wanted not in grading:
+        raise JudgeError(f"judge {wanted!r} measures no grade, there is nothing to compare with labels")
+    if wanted is None and len(grading) != 1:
+        listed = ", ".join(grading) or "none"
+        raise JudgeError(f"name one of the recipe's judges that grade with --id: {listed}")
+    return grading[wanted] if wanted is not None else next(iter(grading.values()))
+
+
+def _ignore(name: str, **facts: Any) -> None:
+    """A note that nobody reads."""
+
+
+def _go_on() -> None:
+    """Nothing stops it but Ctrl-C."""
