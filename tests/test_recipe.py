@@ -14,6 +14,7 @@ import pytest
 from tests.runs import ROOT, write_recipe
 from wdsfilter import judges
 from wdsfilter.errors import RecipeError
+from wdsfilter.judges.vlm import PUBLISHED
 from wdsfilter.recipe import Guard, Input, LedgerOptions, Output, Recipe, Run, Tolerate, parse
 from wdsfilter.recipe_files import find_recipe, load_recipe, recipe_folder, recipe_names
 
@@ -100,7 +101,9 @@ def test_all_mistakes_are_named_at_once() -> None:
         pytest.param(
             {"judges": ["scripted"], "output": {"score_extension": "txt"}}, "part of the pair", id="ext"
         ),
-        pytest.param({"judges": [{"vlm": {"model": "x", "at_least": 11}}]}, "not on the scale", id="grade"),
+        pytest.param(
+            {"judges": [{"vlm": {"model": PUBLISHED, "at_least": 11}}]}, "not on the scale", id="grade"
+        ),
         pytest.param({"judges": ["os.system"]}, "no judge 'os.system'", id="dotted-name"),
         pytest.param({"judges": ["scripted"], "ledger": {"columns": ["key"]}}, "taken", id="column"),
         pytest.param(

@@ -21,7 +21,7 @@ from wdsfilter.guard import GuardWatch
 from wdsfilter.judges import Judge, Runtime
 from wdsfilter.ledger import Header
 from wdsfilter.output import OutputFolder, is_complete, rebuild
-from wdsfilter.plan import CHECKED_PAIRS, Job, check_record, first_samples
+from wdsfilter.plan import CHECKED_PAIRS, Job, check_record, first_samples, make_job
 from wdsfilter.prefetch import prefetched
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Pair, Prepared, Sample
@@ -174,7 +174,8 @@ def process_shard(shard: Shard, output: Path, recipe: Recipe, judges: Sequence[J
     """
     folder = OutputFolder(output)
     runtime = Runtime(recipe.run.device)
-    job = Job(recipe, folder, (shard,), fingerprint.record(recipe, runtime), runtime)
+    job = make_job(recipe, folder, [shard], runtime)
+    recipe = job.recipe
     folder.probe()
     check_record(job)
     if folder.ledger(shard.name).exists():

@@ -29,13 +29,17 @@ _ASKED_AT_ONCE = 16  # shards whose size and entity tag are asked for together
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be done: ``shards`` in the run's seeded order; ``record`` is what identifies the run."""
+    """What is to be done: ``shards`` in the run's seeded order; ``record`` is what identifies the run.
+
+    ``remarks`` of its judges are for whoever starts it.
+    """
 
     recipe: Recipe
     folder: OutputFolder
     shards: tuple[Shard, ...]
     record: fingerprint.Record
     runtime: Runtime
+    remarks: tuple[str, ...] = ()
 
     @property
     def fingerprints(self) -> Fingerprints:
@@ -59,12 +63,21 @@ def plan(recipe: Recipe, output: Path, *, runtime: Runtime | None = None, limit:
     shards = [_spooled(shard, folder) for shard in shards]
     ordered = seeded_order(shards, recipe.seed)[:limit]
     _check_first_pairs(ordered, recipe)
-    job = Job(recipe, folder, tuple(ordered), fingerprint.record(recipe, runtime), runtime)
+    job = make_job(recipe, folder, ordered, runtime)
     check_record(job)
     _check_inputs(job)
     folder.probe()
     folder.remove_dead_temporaries()
     return job
+
+
+def make_job(recipe: Recipe, folder: OutputFolder, shards: Sequence[Shard], runtime: Runtime) -> Job:
+    """The job of judging ``shards``, with the options that hold for the recipe's judges. Raises JudgeError."""
+    found = [spec.module.resolve(spec.options) for spec in recipe.judges]
+    specs = [replace(spec, options=options) for spec, (options, _) in zip(recipe.judges, found, strict=True)]
+    recipe = replace(recipe, judges=tuple(specs))
+    remarks = tuple(line for _, lines in found for line in lines)
+    return Job(recipe, folder, tuple(shards), fingerprint.record(recipe, runtime), runtime, remarks)
 
 
 def _check_places(shards: Sequence[Shard], folder: OutputFolder) -> None:

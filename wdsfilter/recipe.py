@@ -46,7 +46,7 @@ def _bytes(value: object) -> object:
     return int(TypeAdapter(ByteSize).validate_python(value)) if isinstance(value, str) else value
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
     """A single pattern is a list of one, a bare path a mapping with nothing but the path."""
     entries = value if isinstance(value, list) else [value]
     return [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
@@ -81,7 +81,7 @@ class Tolerate(_Section):
 class Input(_Section):
     """Where the shards are, and which members make a pair."""
 
-    shards: Annotated[list[ShardPattern], BeforeValidator(_listed)] = Field(default_factory=list)
+    shards: Annotated[list[ShardPattern], BeforeValidator(listed)] = Field(default_factory=list)
     image: list[str] = Field(default_factory=lambda: ["jpg", "jpeg", "png", "webp"], min_length=1)
     caption: str = Field("txt", min_length=1)
     max_sample: Bytes = 256 << 20

@@ -41,6 +41,19 @@ def find_recipe(name: str) -> Path:
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
     """The recipe ``name`` (path or name) with ``PATH=VALUE`` overrides applied in order."""
+    raw = read_recipe(name, overrides)
+    if is_train(raw):
+        raise RecipeError(f"{name} is a train recipe: wdsfilter train {name} --output FOLDER")
+    return parse(raw, origin=str(name))
+
+
+def is_train(raw: object) -> bool:
+    """Whether a recipe's content is that of a train recipe: it has a section ``training``."""
+    return isinstance(raw, dict) and "training" in raw
+
+
+def read_recipe(name: str, overrides: Iterable[str] = ()) -> Any:
+    """The content of the recipe ``name``, not validated, with overrides applied. Raises RecipeError."""
     path = find_recipe(name)
     try:
         raw = yaml.load(path.read_bytes(), Loader=_StrictLoader)
@@ -48,7 +61,7 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: {' '.join(str(error).split())}") from error
     for override in overrides:
         _apply(raw, override)
-    return parse(raw, origin=str(name))
+    return raw
 
 
 class _StrictLoader(yaml.SafeLoader):

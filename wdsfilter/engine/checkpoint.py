@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import wdsfilter
 from wdsfilter.errors import JudgeError
 
 ARCHITECTURE = "Qwen2VLForConditionalGeneration"
@@ -20,6 +21,9 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
 
 PROCESSOR = ("tokenizer.json", "preprocessor_config.json", "processor_config.json")
 """What turns pairs into its input. The chat template is not among them: the layout is our own."""
+
+BUILT_IN = "built-in"
+"""Name of the judge that comes with wdsfilter; it knows the small world of the demo only."""
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -55,17 +59,22 @@ class Checkpoint:
 
 
 def locate(name: str, revision: str | None, patterns: Iterable[str]) -> Checkpoint:
-    """The local folder ``name``, or the files of the hub's ``name`` that match, fetched if need be.
+    """The judge that comes along, the local folder ``name``, or the files of the hub's ``name`` that match,
+    fetched if need be.
 
-    Raises JudgeError when there is neither.
+    Raises JudgeError when there is none of them.
     """
-    folder = Path(name).expanduser()
+    folder = (
+        Path(wdsfilter.__file__).with_name("demo") / "judge" if name == BUILT_IN else Path(name).expanduser()
+    )
     if folder.is_dir():
         if revision is not None:
             raise JudgeError(f"{name} is a folder: a revision ({revision}) can only be asked of a hub name")
         return Checkpoint(folder)
     if not _HUB_NAME.fullmatch(name):
-        raise JudgeError(f"no checkpoint at {name!r}: expected a folder or a hub name such as 'owner/name'")
+        raise JudgeError(
+            f"no checkpoint at {name!r}: expected {BUILT_IN!r}, a folder, or a hub name such as 'owner/name'"
+        )
     from huggingface_hub import snapshot_download
 
     try:

@@ -42,6 +42,7 @@ class VlmJudge:
     keep_justification: bool
     check_first: int
     agreement: float
+    answers_for: str | None
     window: int
     batch_cost: int
 
@@ -81,6 +82,8 @@ class VlmJudge:
     def check(self, first: Sequence[Ready]) -> Mapping[str, Any]:
         """Generates answers to the first pairs and compares. {} when there is nothing to check.
 
+        Where the checkpoint is not meant for all of them, it says for how many, and what it is meant for.
+
         Raises JudgeError when no answer names a grade, or when the forced start is not to be trusted.
         """
         if not self.check_first:
@@ -98,7 +101,7 @@ class VlmJudge:
         forced = [numbers["grade"] for numbers in self.expect(first)]
         starting = sum(answer.startswith(self.start) for answer in answers)
         agreeing = sum(a == b and a is not None for a, b in zip(generated, forced, strict=True))
-        findings = {
+        findings: dict[str, Any] = {
             "pairs": len(first),
             "starting_with_the_score": starting,
             "naming_a_grade": sum(grade is not None for grade in generated),
@@ -119,6 +122,8 @@ class VlmJudge:
                 f"at about {seconds * 1e6 / 3600:.3g} hours per million pairs on this device; "
                 "set it if that is what you want, this run does not switch by itself"
             )
+        if strangers := sum(not pair.known for pair in first):
+            findings |= {"strangers": strangers, "answers_for": self.answers_for}
         return findings
 
     def _expected(self, pair: Ready, log_p: Any, best: Any) -> Numbers:

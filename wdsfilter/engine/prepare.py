@@ -16,21 +16,29 @@ from wdsfilter.samples import Pair, Prepared, Unreadable
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """One pair for the model: prompt ids [tokens], patches [rows * columns, 588] uint8 and their grid."""
+    """One pair for the model: prompt ids [tokens], patches [rows * columns, 588] uint8 and their grid.
+
+    ``known`` is False where the checkpoint says of itself that it is not meant for such pairs.
+    """
 
     ids: npt.NDArray[np.int32]
     patches: npt.NDArray[np.uint8]
     grid: tuple[int, int]
     visual_tokens: int
     truncated: bool
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Picklable: decodes, resizes, cuts into patches, tokenises."""
+    """Picklable: decodes, resizes, cuts into patches, tokenises.
+
+    Pairs that the checkpoint is meant for have the field ``mark`` in their json; None where it is meant for all.
+    """
 
     layout: Layout
     plan: PatchPlan
+    mark: str | None = None
 
     def __call__(self, pair: Pair) -> Prepared | Unreadable:
         """The pair made ready, its cost in tokens; Unreadable when its image or caption cannot be read."""
@@ -44,5 +52,6 @@ class Prepare:
             ids, truncated = self.layout.row(pair.caption, visual_tokens)
         except UnicodeEncodeError as error:
             return Unreadable(pair.key, "caption_not_utf8", str(error)[:200])
-        ready = Ready(ids, patches, grid, visual_tokens, truncated)
+        known = self.mark is None or self.mark in pair.fields
+        ready = Ready(ids, patches, grid, visual_tokens, truncated, known)
         return Prepared(ready, cost=len(ids), phash=images.dhash(image))

@@ -1,9 +1,10 @@
 """The judge seam: one file in this folder is one judge, its name in a recipe is the file's name.
 
-A judge's module says four things (:class:`JudgeModule`): which ``Options`` a recipe may give it,
-which ``fields`` it measures, how those numbers ``decide`` about a sample (a pure function, so that
-a ledger can be decided about again without a model), and how to ``load`` it. What it loads has two
-halves (:class:`Judge`): ``prepare`` runs in worker processes, ``score`` on the device.
+A judge's module says five things (:class:`JudgeModule`): which ``Options`` a recipe may give it,
+how they ``resolve`` with what a checkpoint says of itself, which ``fields`` it measures, how those
+numbers ``decide`` about a sample (a pure function, so that a ledger can be decided about again without
+a model), and how to ``load`` it. What it loads has two halves (:class:`Judge`): ``prepare`` runs in
+worker processes, ``score`` on the device.
 
 To add a judge, add a file. There is no list to edit and no base class to inherit from.
 """
@@ -118,6 +119,13 @@ class JudgeModule(Protocol):
     """What a file in this folder provides. Importing it must not import torch."""
 
     Options: type[JudgeOptions]
+
+    def resolve(self, options: Any) -> tuple[JudgeOptions, Sequence[str]]:
+        """The options that hold, and remarks for whoever starts the run; may read what lies beside a model.
+
+        Where there is nothing to look up, they are those that the recipe gave. Raises JudgeError.
+        """
+        ...
 
     def fields(self, options: Any) -> Mapping[str, str]:
         """Ledger struct of this judge: field name -> Arrow type (``int8``, ``float32``, ``list<float32>``, ...)."""

@@ -76,6 +76,10 @@ _LIMITS = (
 )
 
 
+def resolve(options: Options) -> tuple[Options, Sequence[str]]:
+    return options, ()
+
+
 def fields(options: Options) -> Mapping[str, str]:
     return {
         "width": "int32",

@@ -29,6 +29,10 @@ class Options(JudgeOptions):
     at_least: int = decides(9, ge=1, le=10)
 
 
+def resolve(options: Options) -> tuple[Options, Sequence[str]]:
+    return options, ()
+
+
 def fields(options: Options) -> Mapping[str, str]:
     return {"grade": "int16", "score": "float32"}
 

@@ -13,8 +13,11 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from wdsfilter import recipe_errors
+from wdsfilter.engine.contract import FILE, Contract, read_contract
+from wdsfilter.errors import JudgeError
 from wdsfilter.judges import JudgeOptions, Runtime, decides, locates
 from wdsfilter.samples import Decision, Numbers
 
@@ -29,40 +32,6 @@ PUBLISHED = "Dauka-transformers/Compact_VLM_filter"
 PUBLISHED_PROCESSOR = "Qwen/Qwen2-VL-2B-Instruct"
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
-_INT16 = 2**15 - 1
-_UNIT = 28 * 28  # pixels of one visual token
-
-
-class Scale(BaseModel):
-    """Grades that an answer can name: all whole numbers from ``lowest`` to ``highest``, or ``values``,
-    which gives a number to each text: ``{values: {A: 3, B: 2, C: 1}}``, ``{values: {"yes": 1, "no": 0}}``."""
-
-    model_config = _STRICT
-
-    lowest: int | None = Field(default=None, ge=0, le=_INT16)
-    highest: int | None = Field(default=None, ge=0, le=_INT16)
-    values: dict[str, int] | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Scale:
-        span = (self.lowest, self.highest)
-        if (self.values is None) == (span == (None, None)):
-            raise ValueError("give either lowest and highest, or values")
-        if self.values is None and (None in span or not self.grades()):
-            raise ValueError("lowest and highest must both be given, lowest being the lower one")
-        if self.values is not None and len(set(self.values.values())) < max(2, len(self.values)):
-            raise ValueError("values needs two texts or more, each with a number of its own")
-        if any(abs(value) > _INT16 for value in self.grades().values()):
-            raise ValueError(f"grades lie between -{_INT16} and {_INT16}")
-        return self
-
-    def grades(self) -> dict[str, int]:
-        """Text of an answer -> its number, ascending."""
-        if self.values is not None:
-            return dict(sorted(self.values.items(), key=lambda item: item[1]))
-        assert self.lowest is not None
-        assert self.highest is not None
-        return {str(n): n for n in range(self.lowest, self.highest + 1)} if self.lowest < self.highest else {}
 
 
 class AtLeast(BaseModel):
@@ -93,25 +62,19 @@ class Check(BaseModel):
     agreement: float = Field(default=0.9, ge=0, le=1)
 
 
-class Options(JudgeOptions):
-    """What a recipe may say about this judge."""
+class Options(JudgeOptions, Contract):
+    """What a recipe may say about this judge.
+
+    Where the checkpoint brings a contract of its own, it holds for all of it that a recipe leaves unsaid.
+    """
 
     model: str = locates(...)
     revision: str | None = locates()
     processor: str | None = locates()
     processor_revision: str | None = locates()
-    system: str = "You are helpful AI assistant"
-    prompt: str = "Analyze and assess the quality of following image-caption pair:\n{caption}"
-    answer: str = Field(default="score: {", min_length=1)
-    pattern: str = r"score:\s*\{(\d+)\}"
-    scale: Scale = Scale(lowest=1, highest=10)
     readout: Literal["expected", "generate"] = "expected"
     justification: bool = True
     max_new_tokens: int = Field(default=512, ge=1)
-    # fewer visual tokens would not be bit-identical on a CPU (engine/model.py)
-    min_pixels: int = Field(default=256 * _UNIT, ge=4 * _UNIT)
-    max_pixels: int = Field(default=1280 * _UNIT, ge=16 * _UNIT)
-    max_caption_tokens: int = Field(default=1024, ge=1)
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     max_tokens_per_batch: int = Field(default=16384, ge=1)
     window: int = Field(default=256, ge=1)
@@ -124,33 +87,13 @@ class Options(JudgeOptions):
         """A bare number means a grade."""
         return {"grade": given} if isinstance(given, int) and not isinstance(given, bool) else given
 
-    @field_validator("prompt")
-    @classmethod
-    def _one_caption(cls, prompt: str) -> str:
-        if prompt.count("{caption}") != 1:
-            raise ValueError(
-                f"must hold {{caption}} exactly once, holds it {prompt.count('{caption}')} times"
-            )
-        return prompt
-
-    @field_validator("pattern")
-    @classmethod
-    def _one_group(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"is not a regular expression: {error}") from None
-        if groups != 1:
-            raise ValueError(f"must have one group, the grade; has {groups}")
-        return pattern
-
     @model_validator(mode="after")
     def _consistent(self) -> Options:
-        if self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels ({self.min_pixels}) is more than max_pixels ({self.max_pixels})")
         wanted = self.at_least.score if self.at_least.grade is None else self.at_least.grade
         values = self.scale.grades().values()
-        if wanted is not None and not min(values) <= wanted <= max(values):
+        # A scale that is left unsaid may be the checkpoint's own: resolve() sees to that.
+        known = "scale" in self.model_fields_set or self.model == PUBLISHED
+        if known and wanted is not None and not min(values) <= wanted <= max(values):
             raise ValueError(f"at_least ({wanted:g}) is not on the scale, {min(values)} to {max(values)}")
         if self.readout == "generate" and self.at_least.with_probability is not None:
             raise ValueError(
@@ -195,6 +138,33 @@ def decide(options: Options, numbers: Numbers) -> Decision | None:
     )
 
 
+def resolve(options: Options) -> tuple[Options, Sequence[str]]:
+    """The checkpoint's own contract (``judge.json``) where the recipe leaves it unsaid. Raises JudgeError."""
+    said = options.model_dump(exclude_unset=True)
+    name = options.id or "vlm"
+    own = read_contract(_checkpoints(options)[0].folder)
+    remarks: list[str] = []
+    if own is not None:
+        if not own.score_first and options.readout == "expected":
+            raise JudgeError(
+                f"judges.{name}: {options.model} says in its {FILE} that its answers do not begin with the "
+                "score: readout: generate reads them"
+            )
+        for key, value in own.contract().model_dump().items():
+            if said.setdefault(key, value) != value and getattr(options, key) != getattr(own, key):
+                remarks.append(
+                    f"warning: judges.{name}.{key} is {_few(said[key])} in the recipe, "
+                    f"{_few(value)} in the checkpoint's own {FILE}: the recipe's counts"
+                )
+        if own.answers_for is not None:
+            remarks.append(f"judges.{name}: this checkpoint answers for {own.answers_for}")
+    said.setdefault("scale", options.scale.model_dump())
+    try:
+        return Options.model_validate(said), remarks
+    except ValidationError as error:
+        raise JudgeError("; ".join(recipe_errors.explain(error, Options, f"judges.{name}"))) from error
+
+
 def identify(options: Options, runtime: Runtime) -> Mapping[str, Any]:
     """Hashes of all files that determine a score, the dtype that is computed in, and our own version."""
     from wdsfilter.engine.checkpoint import PROCESSOR, WEIGHTS
@@ -219,7 +189,9 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
     from wdsfilter.engine.prepare import Prepare
     from wdsfilter.engine.readout import build_readout
 
+    options, _ = resolve(options)
     model, processor = _checkpoints(options)
+    own = read_contract(model.folder)
     config = model_config(model)
     layout = build_layout(
         processor,
@@ -247,7 +219,7 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
             dtype=options.dtype,
             threads=runtime.threads,
         ),
-        prepare=Prepare(layout, plan),
+        prepare=Prepare(layout, plan, own.mark if own else None),
         readout=readout,
         answers=answers,
         grades=grades,
@@ -258,6 +230,7 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
         keep_justification=options.justification,
         check_first=options.check.first,
         agreement=options.check.agreement,
+        answers_for=own.answers_for if own else None,
         window=options.window,
         batch_cost=options.max_tokens_per_batch,
     )
@@ -268,16 +241,20 @@ def _checkpoints(options: Options) -> Sequence[Checkpoint]:
     from wdsfilter.engine.checkpoint import PROCESSOR, WEIGHTS, locate
 
     if options.processor is None and options.model != PUBLISHED:
-        model = locate(options.model, options.revision, (*WEIGHTS, *PROCESSOR))
+        model = locate(options.model, options.revision, (*WEIGHTS, *PROCESSOR, FILE))
         return model, model
     name = options.processor or PUBLISHED_PROCESSOR
-    return locate(options.model, options.revision, WEIGHTS), locate(
+    return locate(options.model, options.revision, (*WEIGHTS, FILE)), locate(
         name, options.processor_revision, PROCESSOR
     )
 
 
 def _unless(good: bool, detail: str) -> Decision | None:
     return None if good else Decision("dropped", "at_least", detail)
+
+
+def _few(value: object) -> str:
+    return repr(value)[:60]
 
 
 def _shown(answer: str | None) -> str:

@@ -1,0 +1,1 @@
+"""Scored pairs -> a judge."""

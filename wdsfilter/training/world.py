@@ -1,0 +1,186 @@
+"""Learning the small world from nothing: to see, then to judge, with heads that are thrown away.
+
+What a scene holds is known, so a lesson can say more than a grade: what each visual token shows, what is
+true of each thing that a caption names, and whether each claim is right. Heads on inner states are
+asked about all of that; it is what makes positions and single wrong words learnable from few pairs.
+First the vision tower learns alone, ``look_first`` steps long, then everything together; towards the
+end the heads fall silent.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from wdsfilter.demo.scene import FORMATS
+from wdsfilter.recipe import Share
+from wdsfilter.training.lessons import IGNORE, OF_A_PICTURE, OF_A_TOKEN, OF_A_WORD, Lesson, Teacher
+from wdsfilter.training.options import Section
+from wdsfilter.training.ranks import Figures
+from wdsfilter.training.tree import Batch, Look, collate, look_at, prepare_for_trees, read, see
+
+_SQUARE = 3  # times as many square pictures as of each other format
+
+
+class World(Section):
+    """How the small world is learnt: pictures and captions of each in a batch, and the throw-away heads.
+
+    For ``look_first`` steps only the vision tower learns, from ``looks`` pictures a batch. ``justified`` is
+    the share of captions whose answer goes on after the grade. The heads are asked until the share
+    ``heads_until`` of all steps.
+    """
+
+    pictures: int = Field(default=32, ge=1)
+    captions: int = Field(default=8, ge=1)
+    justified: Share = 0.3
+    look_first: int = Field(default=900, ge=0)
+    looks: int = Field(default=64, ge=1)
+    heads_until: Share = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSource:
+    """Batches of lessons, made in a process beside; :meth:`close` ends it.
+
+    Batch ``number`` is one of pictures alone below ``world.look_first``, a pack of captions afterwards.
+    """
+
+    teacher: Teacher
+    world: World
+    seed: int
+    pool: ProcessPoolExecutor = field(
+        default_factory=lambda: ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    )
+
+    def batch(self, number: int) -> Look | Batch:
+        """The batch of that number."""
+        looks = number < self.world.look_first
+        count, captions = (self.world.looks, 0) if looks else (self.world.pictures, self.world.captions)
+        seed = f"lesson/{self.seed}/{number}"
+        lessons = self.pool.submit(_lessons, self.teacher, seed, count, captions).result()
+        return look_at(lessons) if looks else collate(lessons, self.teacher.layout)
+
+    def close(self) -> None:
+        """End the process that makes lessons."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _lessons(teacher: Teacher, seed: str, count: int, captions: int) -> list[Lesson]:
+    square, *others = FORMATS
+    form = random.Random(seed).choice([square] * _SQUARE + others)
+    return [teacher.lesson(f"{seed}/{number}", form, captions) for number in range(count)]
+
+
+class WorldObjective:
+    """Grades first, then the rest of answers; and while the heads are asked, what they are asked.
+
+    ``steps`` is the length of the whole course. The network's inner states are taken from its layers by
+    hooks, as deep as ``_DEPTHS`` says.
+    """
+
+    def __init__(self, network: Any, teacher: Teacher, world: World, steps: int) -> None:
+        self._world, self._silent_from = world, round(world.heads_until * steps)
+        self._mean, self._std = (
+            torch.tensor(numbers)[:, None] for numbers in (teacher.plan.mean, teacher.plan.std)
+        )
+        prepare_for_trees(network)
+        layers = network.model.language_model.layers
+        width = network.config.text_config.hidden_size
+        depths = {name: max(0, round(share * len(layers)) - 1) for name, share in _DEPTHS.items()}
+        self._states: dict[str, Tensor] = {}
+        for name, depth in depths.items():
+            layers[depth].register_forward_hook(self._keeper(name))
+        self._heads = torch.nn.ModuleDict(
+            {
+                "picture": _heads(OF_A_PICTURE, width),
+                "token": _heads(OF_A_TOKEN, width),
+                "visual": _heads(OF_A_TOKEN, width),
+                "word": _heads(OF_A_WORD, width),
+            }
+        )
+
+    def modules(self) -> Mapping[str, torch.nn.Module]:
+        """The heads."""
+        return {"heads": self._heads}
+
+    def _keeper(self, name: str) -> Any:
+        def keep(module: torch.nn.Module, arguments: Any, output: Any) -> None:
+            self._states[name] = (output[0] if isinstance(output, tuple) else output)[0]
+
+        return keep
+
+    def loss(self, network: Any, batch: Look | Batch, step: int) -> tuple[Tensor, Figures]:
+        """The loss, and its parts by name."""
+        look = batch if isinstance(batch, Look) else batch.look
+        visual = see(network, look, self._mean, self._std)
+        seen = self._seen(visual, look)
+        if isinstance(batch, Look):
+            return _sum(seen), _told(seen)
+        at = (batch.labels != IGNORE).nonzero()[:, 0]
+        hidden = read(network, batch, visual)
+        every = cross_entropy(network.lm_head(hidden.index_select(0, at)), batch.labels[at], reduction="none")
+        of_grade = batch.grade[at]
+        parts = {"grade": every[of_grade].mean(), "rest": every[~of_grade].mean()}
+        loss = parts["grade"] + 0.3 * parts["rest"]
+        if step < self._silent_from:
+            deep = self._asked("visual", self._states["visual"].index_select(0, batch.visual), look.tokens)
+            words = self._words(batch)
+            loss = loss + 0.15 * _sum(seen) + 0.1 * _sum(deep)
+            for name, part in words.items():
+                loss = loss + (1.0 if name in ("right", "there") else 0.3) * part
+            parts |= words
+        return loss, _told(parts)
+
+    def _seen(self, visual: Tensor, look: Look) -> dict[str, Tensor]:
+        whole = visual.view(len(look.grid), -1, visual.shape[-1]).mean(1)
+        return self._asked("token", visual, look.tokens) | self._asked("picture", whole, look.picture)
+
+    def _words(self, batch: Batch) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for state, labels in (("claims", batch.words[:1]), ("things", batch.words[1:])):
+            at = (labels != IGNORE).any(0).nonzero()[:, 0]
+            names = [*OF_A_WORD][:1] if state == "claims" else [*OF_A_WORD][1:]
+            states = self._states[state].index_select(0, at)
+            found |= self._asked("word", states, labels[:, at], names)
+        return found
+
+    def _asked(
+        self, kind: str, states: Tensor, labels: Tensor, names: list[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Loss of each head on ``states`` [n, width], ``labels`` [heads, n] in the order of its names."""
+        heads: Any = self._heads[kind]
+        return {
+            name: _loss(heads[name](states), labels[i])
+            for i, name in enumerate(heads.keys() if names is None else names)
+        }
+
+
+_DEPTHS = {"visual": 0.4, "things": 0.6, "claims": 0.8}
+"""After which share of the language model's layers its states are asked about what."""
+
+
+def _heads(classes: Mapping[str, int], width: int) -> torch.nn.ModuleDict:
+    return torch.nn.ModuleDict({name: torch.nn.Linear(width, count) for name, count in classes.items()})
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy where there are labels; 0 where there is none."""
+    known = (labels != IGNORE).sum().clamp(min=1)
+    return cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum") / known
+
+
+def _sum(parts: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([*parts.values()]).sum()
+
+
+def _told(parts: Mapping[str, Tensor]) -> Figures:
+    return {name: part.detach() for name, part in parts.items()}
