@@ -12,6 +12,7 @@ import pytest
 from tests import stock
 from tests.training import PIXELS
 from wdsfilter.demo.checkpoint import PROMPT
+from wdsfilter.engine.checkpoint import Checkpoint
 from wdsfilter.engine.layout import end_tokens
 from wdsfilter.engine.readout import build_readout
 from wdsfilter.errors import JudgeError
@@ -144,6 +145,13 @@ def example_maker(judge: Any, **options: Any) -> ExampleMaker:
     return ExampleMaker(judge.prepare, form, lambda pair: None)
 
 
+def learning(checkpoint: Path) -> Any:
+    """The checkpoint's network as it is trained."""
+    import torch
+
+    return load_network(Checkpoint(checkpoint), weights=torch.float32, device=torch.device("cpu"))
+
+
 SCORED = [
     ScoredPair(pair, str(i + 5), "The caption is short." if i % 2 else "")
     for i, pair in enumerate(stock.pairs(6))
@@ -198,14 +206,10 @@ def test_the_loss_is_the_stock_models_on_answers_only(judge: Any, tiny_checkpoin
         with torch.no_grad():
             logits = reference(**inputs).logits[0, prompt - 1 : -1]
         expected.append(float(torch.nn.functional.cross_entropy(logits, answer[0])))
-    network = load_network(
-        vlm._checkpoints(vlm.Options(model=str(tiny_checkpoint)))[0],
-        weights=torch.float32,
-        device=torch.device("cpu"),
-    )
+    network = learning(tiny_checkpoint)
     objective = AnswerObjective(Packer(judge.prepare.layout, judge.prepare.plan))
     loss, parts = objective.loss(network, examples, 0)
-    assert float(loss) == pytest.approx(sum(expected) / len(expected), rel=1e-4)
+    assert loss.item() == pytest.approx(sum(expected) / len(expected), rel=1e-4)
     assert set(parts) == {"grade_loss", "grade_right"}
     assert objective.modules() == {}
     loss.backward()  # type: ignore[no-untyped-call]
@@ -218,11 +222,7 @@ def test_batching_does_not_change_the_loss(judge: Any, tiny_checkpoint: Path) ->
 
     maker = example_maker(judge, soft=0.1, grade_weight=4.0)
     examples: list[Example] = [example for example in map(maker.example, SCORED) if example is not None]
-    network = load_network(
-        vlm._checkpoints(vlm.Options(model=str(tiny_checkpoint)))[0],
-        weights=torch.float32,
-        device=torch.device("cpu"),
-    )
+    network = learning(tiny_checkpoint)
     objective = AnswerObjective(Packer(judge.prepare.layout, judge.prepare.plan))
     with torch.no_grad():
         together, parts = objective.loss(network, examples, 0)

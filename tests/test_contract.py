@@ -93,7 +93,7 @@ def test_the_record_of_a_run_says_what_held(folder: Path, tmp_path: Path) -> Non
     (spec,) = fingerprint.recorded_specs(json.loads(fingerprint.canonical(job.record)))
     assert spec.options.model_dump()["scale"]["values"] == {"no": 0, "yes": 1}
 
-    said = {**raw["judges"][0]["vlm"], **{**OWN, "scale": {"values": {"yes": 1, "no": 0}}}}  # type: ignore[index]
+    said = {**raw["judges"][0]["vlm"], **OWN, "scale": {"values": {"yes": 1, "no": 0}}}  # type: ignore[index]
     explicit = plan(parse({**raw, "judges": [{"vlm": said}]}), tmp_path / "same", runtime=Runtime("cpu"))
     assert explicit.record == job.record
     write_contract(folder, OwnContract(score_first=True, **{**OWN, "prompt": "Fine?\n{caption}"}))

@@ -46,7 +46,7 @@ class TrainingFolder:
         return (self.root / FILE).exists()
 
     def check(self, record: dict[str, Any]) -> None:
-        """Raise OutputError where the folder belongs to another training, or to none."""
+        """Raise OutputError where the folder holds something of another training, or a checkpoint of none."""
         try:
             there = json.loads(self.record.read_bytes())
         except FileNotFoundError:
@@ -55,7 +55,8 @@ class TrainingFolder:
             return
         except ValueError as error:
             raise OutputError(f"{self.record}: {error}") from error
-        if lines := list(fingerprint.differences(there, record)):
+        begun = self.is_done or self.state.exists()
+        if begun and (lines := list(fingerprint.differences(there, record))):
             raise OutputError(
                 "\n  ".join([f"{self.root} is the folder of another training; use another one", *lines])
             )
@@ -63,8 +64,6 @@ class TrainingFolder:
     def claim(self, record: dict[str, Any]) -> None:
         """Make the folder this training's."""
         self.inner.mkdir(parents=True, exist_ok=True)
-        if self.record.exists():
-            return
         temporary = self.record.with_suffix(".new")
         temporary.unlink(missing_ok=True)
         storage.write_synced(temporary, fingerprint.canonical(record))

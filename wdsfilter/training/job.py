@@ -38,11 +38,11 @@ def run(job: Job, folder: TrainingFolder, *, ranks: Ranks, listener: Listener, s
     folder.check(job.record)
     if folder.is_done:
         return
+    task = job.load()
     ranks.wait()
     if ranks.rank == 0:
         folder.claim(job.record)
     ranks.wait()
-    task = job.load()
     state = StateFile(folder.state)
     train(task, job.training, job.course, ranks=ranks, state=state, listener=listener, stop=stop)
     if ranks.rank == 0:

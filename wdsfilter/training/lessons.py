@@ -15,10 +15,11 @@ import numpy.typing as npt
 from wdsfilter import images
 from wdsfilter.demo.captions import Caption, caption
 from wdsfilter.demo.draw import render
-from wdsfilter.demo.scene import FLAWS, FRAMES, GROUNDS, SIZES, TEXTURES, Scene, draw_scene
+from wdsfilter.demo.scene import FLAWS, FORMATS, FRAMES, GROUNDS, SIZES, TEXTURES, Scene, draw_scene
 from wdsfilter.demo.things import COLORS, SHAPES, THINGS
 from wdsfilter.engine.layout import Layout
 from wdsfilter.engine.pixels import PatchPlan
+from wdsfilter.launch import exit_with_parent
 
 IGNORE = -100
 
@@ -40,6 +41,7 @@ OF_A_WORD = {"right": 2, "there": 2, "color": len(_COLORS) + 1, "size": len(SIZE
 """What is true of a word of a caption: whether a claim is right, whether a thing is there, and if it
 is there alone of its kind, its color, size and place."""
 
+_SQUARE = 3  # times as many square pictures as of each other format
 _RADIUS = {"small": 0.095, "large": 0.165}
 
 
@@ -103,6 +105,22 @@ class Teacher:
             _picture(scene),
             tuple(branch(self.layout, scene, one, rng.random() < self.justified) for one in made),
         )
+
+
+_teachers: list[Teacher] = []
+
+
+def begin_teaching(teacher: Teacher) -> None:
+    """Make this process one that makes lessons, and ends with the process that asked for them."""
+    exit_with_parent()
+    _teachers.append(teacher)
+
+
+def teach(seed: str, count: int, captions: int) -> list[Lesson]:
+    """So many lessons with pictures of one format, in a process that began to teach."""
+    square, *others = FORMATS
+    form = random.Random(seed).choice([square] * _SQUARE + others)
+    return [_teachers[0].lesson(f"{seed}/{number}", form, captions) for number in range(count)]
 
 
 def branch(layout: Layout, scene: Scene, said: Caption, justified: bool) -> Branch:

@@ -10,10 +10,8 @@ end the heads fall silent.
 from __future__ import annotations
 
 import multiprocessing
-import random
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,14 +19,19 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from wdsfilter.demo.scene import FORMATS
 from wdsfilter.recipe import Share
-from wdsfilter.training.lessons import IGNORE, OF_A_PICTURE, OF_A_TOKEN, OF_A_WORD, Lesson, Teacher
+from wdsfilter.training.lessons import (
+    IGNORE,
+    OF_A_PICTURE,
+    OF_A_TOKEN,
+    OF_A_WORD,
+    Teacher,
+    begin_teaching,
+    teach,
+)
 from wdsfilter.training.options import Section
 from wdsfilter.training.ranks import Figures
 from wdsfilter.training.tree import Batch, Look, collate, look_at, prepare_for_trees, read, see
-
-_SQUARE = 3  # times as many square pictures as of each other format
 
 
 class World(Section):
@@ -47,37 +50,28 @@ class World(Section):
     heads_until: Share = 0.9
 
 
-@dataclass(frozen=True, slots=True)
 class WorldSource:
-    """Batches of lessons, made in a process beside; :meth:`close` ends it.
+    """Batches of lessons, made in a process beside, which ends with :meth:`close` or with this one.
 
     Batch ``number`` is one of pictures alone below ``world.look_first``, a pack of captions afterwards.
     """
 
-    teacher: Teacher
-    world: World
-    seed: int
-    pool: ProcessPoolExecutor = field(
-        default_factory=lambda: ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-    )
+    def __init__(self, teacher: Teacher, world: World, seed: int) -> None:
+        self._teacher, self._world, self._seed = teacher, world, seed
+        self._pool = ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn"), initializer=begin_teaching, initargs=(teacher,)
+        )
 
     def batch(self, number: int) -> Look | Batch:
         """The batch of that number."""
-        looks = number < self.world.look_first
-        count, captions = (self.world.looks, 0) if looks else (self.world.pictures, self.world.captions)
-        seed = f"lesson/{self.seed}/{number}"
-        lessons = self.pool.submit(_lessons, self.teacher, seed, count, captions).result()
-        return look_at(lessons) if looks else collate(lessons, self.teacher.layout)
+        looks = number < self._world.look_first
+        count, captions = (self._world.looks, 0) if looks else (self._world.pictures, self._world.captions)
+        lessons = self._pool.submit(teach, f"lesson/{self._seed}/{number}", count, captions).result()
+        return look_at(lessons) if looks else collate(lessons, self._teacher.layout)
 
     def close(self) -> None:
         """End the process that makes lessons."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _lessons(teacher: Teacher, seed: str, count: int, captions: int) -> list[Lesson]:
-    square, *others = FORMATS
-    form = random.Random(seed).choice([square] * _SQUARE + others)
-    return [teacher.lesson(f"{seed}/{number}", form, captions) for number in range(count)]
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class WorldObjective:
