@@ -128,7 +128,9 @@ def test_what_merges_with_the_grade_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def judge(tiny_checkpoint: Path) -> Any:
-    return vlm.load(vlm.Options(model=str(tiny_checkpoint), **PIXELS), Runtime(wanted="cpu"))
+    return vlm.load(
+        vlm.Options.model_validate({"model": str(tiny_checkpoint), **PIXELS}), Runtime(wanted="cpu")
+    )
 
 
 def example_maker(judge: Any, **options: Any) -> ExampleMaker:
@@ -210,7 +212,8 @@ def test_the_loss_is_the_stock_models_on_answers_only(judge: Any, tiny_checkpoin
     objective = AnswerObjective(Packer(judge.prepare.layout, judge.prepare.plan))
     loss, parts = objective.loss(network, examples, 0)
     assert loss.item() == pytest.approx(sum(expected) / len(expected), rel=1e-4)
-    assert set(parts) == {"grade_loss", "grade_right"}
+    assert set(parts) == {"grade_loss", "grade_right", "cut"}
+    assert parts["cut"] == 0.0
     assert objective.modules() == {}
     loss.backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None for parameter in network.parameters())

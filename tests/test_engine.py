@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests import stock
-from wdsfilter.demo.checkpoint import ADDED_TOKENS, PROMPT, TEXTUAL_TOKENS
+from wdsfilter.demo.checkpoint import PROMPT
 from wdsfilter.engine.judge import VlmJudge
 from wdsfilter.engine.positions import Row, positions
 from wdsfilter.engine.prepare import Ready
@@ -21,6 +21,7 @@ from wdsfilter.engine.readout import Readout, build_readout
 from wdsfilter.errors import JudgeError
 from wdsfilter.judges import Runtime, vlm
 from wdsfilter.samples import Pair, Prepared
+from wdsfilter.training.nothing import ADDED_TOKENS, TEXTUAL_TOKENS
 
 MIN, MAX = 56 * 56, 20 * 28 * 28
 PAIRS = stock.pairs(40)

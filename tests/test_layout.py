@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests import stock
-from wdsfilter.demo.checkpoint import ADDED_TOKENS, PROMPT, SYSTEM, TEXTUAL_TOKENS
+from wdsfilter.demo.checkpoint import PROMPT, SYSTEM
 from wdsfilter.engine.checkpoint import Checkpoint
 from wdsfilter.engine.layout import Layout, build_layout
 from wdsfilter.errors import JudgeError
+from wdsfilter.training.nothing import ADDED_TOKENS, TEXTUAL_TOKENS
 
 VISUAL_TOKENS = 4
 

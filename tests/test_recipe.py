@@ -16,18 +16,32 @@ from wdsfilter import judges
 from wdsfilter.errors import RecipeError
 from wdsfilter.judges.vlm import PUBLISHED
 from wdsfilter.recipe import Guard, Input, LedgerOptions, Output, Recipe, Run, Tolerate, parse
-from wdsfilter.recipe_files import find_recipe, load_recipe, recipe_folder, recipe_names
+from wdsfilter.recipe_files import (
+    find_recipe,
+    is_train,
+    load_recipe,
+    read_recipe,
+    recipe_folder,
+    recipe_names,
+)
+from wdsfilter.training.recipe import load_train_recipe
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_is_valid_and_says_how_to_start_it(path: Path) -> None:
-    """Each file under recipes/ loads, opens with its purpose, and then the command that runs it."""
+    """Each file under recipes/ loads, opens with its purpose, and then the command that starts it; those
+    under recipes/train/ are train recipes, and no others are."""
     name = path.relative_to(ROOT / "recipes").with_suffix("").as_posix()
+    trains = name.startswith("train/")
     assert name in recipe_names()
-    assert isinstance(load_recipe(name), Recipe)
+    assert is_train(read_recipe(name)) == trains
+    if trains:
+        load_train_recipe(name)
+    else:
+        assert isinstance(load_recipe(name), Recipe)
     purpose, launch = path.read_text().splitlines()[:2]
     assert purpose.startswith("# ")
-    assert f"run {name}" in launch
+    assert f"{'train' if trains else 'run'} {name}" in launch
 
 
 def test_recipes_are_in_the_wheel(tmp_path: Path) -> None:
@@ -45,8 +59,10 @@ def test_recipes_are_in_the_wheel(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     script = (
         "from wdsfilter.recipe_files import *\n"
+        "from wdsfilter.training.recipe import load_train_recipe\n"
         "print(recipe_folder())\n"
-        "print(*[name for name in recipe_names() if load_recipe(name)])\n"
+        "load = lambda name: (load_train_recipe if name.startswith('train/') else load_recipe)(name)\n"
+        "print(*[name for name in recipe_names() if load(name)])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,11 @@ import numpy as np
 import pytest
 
 from tests import stock
-from tests.runs import finished
+from tests.runs import finished, start
 from tests.test_ranks import launch
-from tests.training import PIXELS, content, log, losses, scored_shard, write_recipe
+from tests.training import PIXELS, content, log, losses, parsed, scored_shard, write_recipe
 from wdsfilter.cli import main
+from wdsfilter.engine.contract import OwnContract, write_contract
 from wdsfilter.errors import Interrupted
 from wdsfilter.judges import Runtime, vlm
 from wdsfilter.stop import Stop
@@ -23,7 +27,7 @@ from wdsfilter.training import finetune, job
 from wdsfilter.training.folder import TrainingFolder
 from wdsfilter.training.loop import Listener
 from wdsfilter.training.ranks import join
-from wdsfilter.training.recipe import parse
+from wdsfilter.training.scored import find_pairs, split
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1}
 
@@ -133,9 +137,9 @@ def test_held_out_figures_are_the_judges_own(tiny_checkpoint: Path, shard: Path,
     """The last held-out figures are those of the checkpoint as `run` would read it."""
     recipe = content(tiny_checkpoint, shard)
     output = trained(recipe, tmp_path / "out")
-    settings = parse(recipe)
-    pairs = finetune.find_pairs(settings.data, settings.judge.scale.grades())
-    _, aside = finetune.split(pairs, 0.25, settings.seed)
+    settings = parsed(recipe)
+    pairs = find_pairs(settings.data, settings.judge.scale.grades())
+    _, aside = split(pairs, 0.25, settings.seed)
     judge = loaded(output)
     scored = [aside[i] for i in range(len(aside))]
     numbers = judge.score([judge.prepare(one.pair).value for one in scored])
@@ -161,7 +165,7 @@ class Interrupter:
 
 
 def run_job(recipe: dict[str, Any], output: Path, listener: Listener, stop: Stop) -> None:
-    work = finetune.prepare(parse(recipe), join(), note=lambda line: None, unreadable=lambda pair: None)
+    work = finetune.prepare(parsed(recipe), join(), note=lambda line: None, unreadable=lambda pair: None)
     job.run(work, TrainingFolder(output), ranks=join(), listener=listener, stop=stop)
 
 
@@ -247,8 +251,9 @@ def test_two_ranks_learn_what_one_does(tiny_checkpoint: Path, shard: Path, tmp_p
     np.testing.assert_allclose([*losses(output).values()], [*losses(alone).values()], rtol=1e-5)
     base = weights(tiny_checkpoint)
     one, two = weights(alone), weights(output)
-    moved = max(float(np.abs(one[name] - base[name]).max()) for name in base)
-    assert max(float(np.abs(one[name] - two[name]).max()) for name in base) < 0.2 * moved
+    moved = np.mean([np.abs(one[name] - base[name]).mean() for name in base])
+    apart = np.mean([np.abs(one[name] - two[name]).mean() for name in base])
+    assert apart < 0.05 * moved
     assert log(output)[-1]["held_out"] == pytest.approx(log(alone)[-1]["held_out"], rel=1e-3)
 
 
@@ -282,6 +287,48 @@ def test_a_question_of_ones_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
     short, long = (replace(images[i], caption=said) for i, said in enumerate(("a dog", "a dog " * 4)))
     numbers = read.score([read.prepare(pair).value for pair in (short, long)])
     assert [number["grade"] for number in numbers] == [0, 1]
+
+
+def test_a_base_hands_its_contract_on(tiny_checkpoint: Path, shard: Path, tmp_path: Path) -> None:
+    """What a train recipe leaves unsaid is the base's own contract, where it has one."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_checkpoint, base)
+    own = OwnContract(score_first=True, system="Be brief.", answers_for="drawings", **PIXELS)
+    write_contract(base, own)
+    silent = finetune.find_base(parsed({**content(base, shard), "judge": {}}))
+    assert silent.contract == own
+    louder = finetune.find_base(parsed({**content(base, shard), "judge": {"system": "Be kind."}}))
+    assert louder.contract == own.model_copy(update={"system": "Be kind."})
+
+
+def test_a_signal_stops_it(tiny_checkpoint: Path, shard: Path, tmp_path: Path) -> None:
+    """SIGTERM ends a training after the step in hand with exit code 75, and the same command goes on."""
+    recipe, output = content(tiny_checkpoint, shard, held_out="off"), tmp_path / "out"
+    recipe["training"] |= {"steps": 100_000, "pairs_per_step": 4}
+    path = write_recipe(tmp_path, recipe)
+    process = start("train", path, "-o", output)
+    record = output / "training" / "log.jsonl"
+    while process.poll() is None and not (record.exists() and '"loss"' in record.read_text()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finished(process)
+    assert code == 75, err
+    assert "Run the same command again to go on" in err
+    assert (output / "training" / "state.pt").exists()
+
+
+def test_missing_extras_are_named(
+    tiny_checkpoint: Path,
+    shard: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """LoRA without peft is one line that says what to install."""
+    monkeypatch.setitem(sys.modules, "peft", None)
+    path = write_recipe(tmp_path, content(tiny_checkpoint, shard, lora=LORA))
+    assert main(["train", str(path), "-o", str(tmp_path / "out")]) == 1
+    assert "pip install 'wdsfilter[train]'" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line(

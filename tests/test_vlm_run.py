@@ -12,7 +12,7 @@ from tests.runs import finished, members, start, tree
 from tests.test_ranks import launch, ranks_of
 from wdsfilter import ledger
 from wdsfilter.cli import main
-from wdsfilter.demo.shards import write_shards
+from wdsfilter.demo.world import write_world
 
 ARGUMENTS = [
     "--set",
@@ -21,6 +21,10 @@ ARGUMENTS = [
     "run.stale_after=5",
     "--set",
     "judges.vlm.at_least=4",
+    "--set",
+    "judges.vlm.min_pixels=3136",
+    "--set",
+    "judges.vlm.max_pixels=12544",
 ]
 
 
@@ -28,7 +32,7 @@ ARGUMENTS = [
 def single(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """Arguments of a run of the demo recipe, and its output by one process."""
     folder = tmp_path_factory.mktemp("vlm")
-    pattern = write_shards(folder / "in", shards=3, samples=30)
+    pattern = write_world(folder / "in", samples=90, samples_per_shard=30, broken=0.05)
     arguments = [
         "run",
         "demo",
@@ -45,7 +49,7 @@ def single(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 def test_scores_are_in_ledger_and_member(single: tuple[list[str], Path]) -> None:
     """Every judged pair has a grade, a score and probabilities; a kept sample's member says the same."""
     _, out = single
-    rows = list(ledger.read_rows(out / "wdsfilter/ledger/demo-0000.parquet"))
+    rows = list(ledger.read_rows(out / "wdsfilter/ledger/world-0000.parquet"))
     kept = {row["key"]: row for row in rows if row["status"] == "kept"}
     assert kept
     for row in kept.values():
@@ -54,7 +58,7 @@ def test_scores_are_in_ledger_and_member(single: tuple[list[str], Path]) -> None
         expected = sum(grade * p for grade, p in enumerate(row["vlm"]["p"], 1))
         assert row["vlm"]["score"] == pytest.approx(expected, abs=1e-4)
         assert row["phash"] is not None
-    for name, data in members(out / "demo-0000.tar").items():
+    for name, data in members(out / "world-0000.tar").items():
         if name.endswith(".score.json"):
             scores = json.loads(data)["vlm"]
             assert scores["grade"] == kept[name.split(".")[0]]["vlm"]["grade"]

@@ -12,6 +12,7 @@ import yaml
 
 from tests import stock
 from tests.shards import write_shard
+from wdsfilter.training.recipe import TrainRecipe, parse
 
 PIXELS = {"min_pixels": 56 * 56, "max_pixels": 16 * 28 * 28}
 WORDS = ["a", "dog", "cat", "house", "tree", "small", "large", "red", "old", "near", "street", "with"]
@@ -63,6 +64,13 @@ def content(model: Path, shards: Path, **sections: Any) -> dict[str, Any]:
         both = isinstance(section, Mapping) and isinstance(recipe.get(name), Mapping)
         recipe[name] = {**recipe[name], **section} if both else section
     return recipe
+
+
+def parsed(recipe: Mapping[str, Any]) -> TrainRecipe:
+    """The recipe, validated."""
+    found = parse(dict(recipe))
+    assert isinstance(found, TrainRecipe)
+    return found
 
 
 def write_recipe(folder: Path, recipe: Mapping[str, Any]) -> Path:

@@ -91,5 +91,7 @@ def _train(recipe: TrainRecipe | ScratchRecipe, root: Path, where: launch.Place,
             stack.callback(close)
         stack.enter_context(report)
         job.run(work, folder, ranks=together, listener=report, stop=stop)
+    if report.unreadable_pairs:
+        err.print(f"{report.unreadable_pairs:,} pairs could not be read")
     if first:
         out.print(f"trained: {root} (how it went: {folder.log})", markup=False)

@@ -11,23 +11,16 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from wdsfilter.training.nothing import Shape, build_network, build_tokenizer, save_processor
+
 SYSTEM = "You are helpful AI assistant"
 PROMPT = "Analyze and assess the quality of following image-caption pair:\n"
 PIXELS = 56 * 56  # of every image: 4 visual tokens
-
-ADDED_TOKENS = (
-    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
-    *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
-    *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
-)
-TEXTUAL_TOKENS = ("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_suffix|>", "<think>", "</think>")
-"""Added tokens that are not special, as later members of the family have them."""
 
 _VOCABULARY = 512  # byte-level tokens and merges, before the added ones
 _STEPS, _PAIRS_PER_STEP = 120, 20
@@ -38,17 +31,16 @@ _WORDS = (
     "orange gold green teal purple black white beige lightblue lightgray mistyrose plain background "
     "circle square triangle bar left middle right, drawn before some shapes image"
 )
-_CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' -}}"
-    "{%- if message['content'] is string -%}{{- message['content'] -}}"
-    "{%- else -%}{%- for part in message['content'] -%}"
-    "{%- if part['type'] == 'image' -%}{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}"
-    "{%- else -%}{{- part['text'] -}}{%- endif -%}"
-    "{%- endfor -%}{%- endif -%}"
-    "{{- '<|im_end|>\\n' -}}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+_SHAPE = Shape(
+    vocabulary=_VOCABULARY,
+    width=64,
+    layers=2,
+    heads=4,
+    key_value_heads=2,
+    mlp=128,
+    vision_width=32,
+    vision_layers=2,
+    vision_heads=2,
 )
 
 
@@ -68,33 +60,14 @@ def make_checkpoint(folder: str | Path, *, seed: int = 0, score_first: bool = Tr
     torch.manual_seed(seed)
     try:
         tokenizer = _tokenizer(random.Random(seed), score_first)  # reproducible, not secret
-        network = _network(tokenizer)
+        network = build_network(tokenizer, _SHAPE)
         _train(network, tokenizer, random.Random(seed + 1), score_first)
     finally:
         torch.set_num_threads(threads)
         torch.set_rng_state(state)
     with quiet():
         network.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "chat_template.jinja").write_text(_CHAT_TEMPLATE, encoding="utf-8")
-    tokens = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None}
-    _write_json(
-        folder / "tokenizer_config.json",
-        {"tokenizer_class": "Qwen2Tokenizer", "padding_side": "left", **tokens},
-    )
-    settings = {
-        "processor_class": "Qwen2VLProcessor",
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "size": {"shortest_edge": PIXELS, "longest_edge": PIXELS},
-        "patch_size": 14,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-    }
-    _write_json(folder / "preprocessor_config.json", settings)
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    save_processor(tokenizer, folder, min_pixels=PIXELS, max_pixels=PIXELS)
 
 
 def _answer(caption: str, score_first: bool) -> str:
@@ -110,69 +83,11 @@ def _captions(rng: random.Random) -> Iterator[str]:
 
 
 def _tokenizer(rng: random.Random, score_first: bool) -> Any:
-    from tokenizers import (
-        AddedToken,
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-        trainers,
-    )
-    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
     captions = list(itertools.islice(_captions(rng), 500))
     texts = [PROMPT + caption for caption in captions] + [
         _answer(caption, score_first) for caption in captions
     ]
-    trainer = trainers.BpeTrainer(
-        vocab_size=_VOCABULARY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator([*texts, *[f"system\n{SYSTEM}", "user\n", "assistant\n"] * 100], trainer)
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in ADDED_TOKENS]
-    )
-    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in TEXTUAL_TOKENS])
-    return tokenizer
-
-
-def _network(tokenizer: Any) -> Any:
-    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
-
-    token = tokenizer.token_to_id
-    config = Qwen2VLConfig(
-        text_config={
-            "vocab_size": tokenizer.get_vocab_size(),
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 4096,
-            "rope_theta": 10000.0,
-            "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
-            "bos_token_id": token("<|endoftext|>"),
-            "eos_token_id": token("<|im_end|>"),
-            "tie_word_embeddings": True,
-        },
-        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 4},
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-        tie_word_embeddings=True,
-    )
-    return Qwen2VLForConditionalGeneration(config)
+    return build_tokenizer([*texts, *[f"system\n{SYSTEM}", "user\n", "assistant\n"] * 100], _VOCABULARY)
 
 
 def _train(network: Any, tokenizer: Any, rng: random.Random, score_first: bool) -> None:

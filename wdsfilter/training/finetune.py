@@ -90,37 +90,11 @@ def prepare(
     ``note`` is told what was found. Raises JudgeError, InputError, RecipeError, ReadError, MissingExtra.
     """
     base = find_base(recipe)
-    contract, size = base.contract, recipe.run.pairs_at_once
-    config = model_config(base.model)
-    layout = build_layout(
-        base.processor,
-        config,
-        system=contract.system,
-        prompt=contract.prompt,
-        max_caption_tokens=contract.max_caption_tokens,
-    )
-    plan = build_plan(
-        base.processor.image_processor(),
-        config.get("vision_config", {}),
-        min_pixels=contract.min_pixels,
-        max_pixels=contract.max_pixels,
-    )
-    grades = contract.scale.grades()
-    readout = build_readout(layout.continuation, contract.answer, list(grades))
-    form = AnswerForm(
-        encode=layout.continuation,
-        readout=readout,
-        grades=grades,
-        start=contract.answer,
-        closing=recipe.answers.closing,
-        end=end_tokens(full_tokenizer(base.processor))[0],
-        soft=recipe.answers.soft,
-        grade_weight=recipe.answers.grade_weight,
-        max_tokens=recipe.answers.max_tokens,
-    )
+    size = recipe.run.pairs_at_once
+    make = _example_maker(recipe, base, unreadable)
+    readout, grades = make.form.readout, base.contract.scale.grades()
     found, trained, held_out = _pairs(recipe, grades, note)
-    make = ExampleMaker(Prepare(layout, plan), form, unreadable)
-    packer = Packer(layout, plan)
+    packer = Packer(make.prepare.layout, make.prepare.plan)
     objective = AnswerObjective(packer)
     course = Course(
         steps=recipe.training.all_steps(len(trained)),
@@ -156,9 +130,40 @@ def prepare(
 
     def save(task: Task, folder: TrainingFolder) -> None:
         network = adapted[0].merge_and_unload() if adapted else task.network
-        weights.save_checkpoint(network, base.processor, contract, folder.root, dtype=stored)
+        weights.save_checkpoint(network, base.processor, base.contract, folder.root, dtype=stored)
 
     return Job(_record(recipe, base, found, len(trained)), recipe.training, course, load, save)
+
+
+def _example_maker(recipe: TrainRecipe, base: Base, unreadable: Callable[[Unreadable], None]) -> ExampleMaker:
+    """How a pair becomes an example, by the contract. Raises JudgeError where tokens do not allow it."""
+    contract, config = base.contract, model_config(base.model)
+    layout = build_layout(
+        base.processor,
+        config,
+        system=contract.system,
+        prompt=contract.prompt,
+        max_caption_tokens=contract.max_caption_tokens,
+    )
+    plan = build_plan(
+        base.processor.image_processor(),
+        config.get("vision_config", {}),
+        min_pixels=contract.min_pixels,
+        max_pixels=contract.max_pixels,
+    )
+    grades = contract.scale.grades()
+    form = AnswerForm(
+        encode=layout.continuation,
+        readout=build_readout(layout.continuation, contract.answer, list(grades)),
+        grades=grades,
+        start=contract.answer,
+        closing=recipe.answers.closing,
+        end=end_tokens(full_tokenizer(base.processor))[0],
+        soft=recipe.answers.soft,
+        grade_weight=recipe.answers.grade_weight,
+        max_tokens=recipe.answers.max_tokens,
+    )
+    return ExampleMaker(Prepare(layout, plan), form, unreadable)
 
 
 def _pairs(

@@ -37,10 +37,32 @@ OF_A_PICTURE = {
     "flaw": len(FLAWS) + 1,
 }
 
-OF_A_WORD = {"right": 2, "there": 2, "color": len(_COLORS) + 1, "size": len(SIZES), "row": 3, "column": 3}
-"""What is true of a word of a caption: whether a claim is right, whether a thing is there, and if it
-is there alone of its kind, its color, size and place."""
+OF_A_THING = {
+    "there": 2,
+    "color": len(_COLORS) + 1,
+    "size": len(SIZES),
+    "number": 3,
+    "row": 3,
+    "column": 3,
+}
+"""What is true of a thing that a caption names, asked at its last word: is it there at all, how does it look,
+how many are there, and where, if it is alone of its kind."""
 
+OF_A_CLAIM = {
+    "right": 2,
+    "color_right": 2,
+    "size_right": 2,
+    "number_right": 2,
+    "placed_row": 3,
+    "placed_column": 3,
+}
+"""What is true of a claim, asked at the first word that can know it. A place's last word can (``right``, and
+where the thing really is), and so can the last word of a relation, a total, background and frame; color,
+size and number stand before their thing, so its last word is asked about them."""
+
+OF_A_WORD = OF_A_THING | OF_A_CLAIM
+
+_AT_THE_THING = {"color": "color_right", "size": "size_right", "number": "number_right"}
 _SQUARE = 3  # times as many square pictures as of each other format
 _RADIUS = {"small": 0.095, "large": 0.165}
 
@@ -49,7 +71,7 @@ _RADIUS = {"small": 0.095, "large": 0.165}
 class Branch:
     """A caption's tokens after the shared start, up to the end of its answer.
 
-    ``answer`` is where the answer begins, ``grade`` the slice of its grade; ``words`` [6, tokens] are labels
+    ``answer`` is where the answer begins, ``grade`` the slice of its grade; ``words`` [12, tokens] are labels
     in the order of ``OF_A_WORD``.
     """
 
@@ -149,19 +171,32 @@ def branch(layout: Layout, scene: Scene, said: Caption, justified: bool) -> Bran
 def _label(
     words: npt.NDArray[np.int64], scene: Scene, said: Caption, offsets: Sequence[tuple[int, int]], shift: int
 ) -> None:
-    right, there, color, size, row, column = range(len(OF_A_WORD))
+    def label(name: str, value: int) -> None:
+        words[[*OF_A_WORD].index(name), token] = value
+
+    waiting: dict[str, bool] = {}  # what was said of the thing that is still to be named
     for claim in said.claims:
         token = max(i for i, (first, _) in enumerate(offsets) if first < shift + claim.end)
-        if claim.about == "thing":
-            words[there, token] = claim.right
-            if claim.right and claim.thing is not None:
-                thing = scene.things[claim.thing]
-                words[color, token] = _color(thing.color)
-                words[size, token] = _SIZES.index(thing.size)
+        thing = None if claim.thing is None else scene.things[claim.thing]
+        if claim.about in _AT_THE_THING:
+            waiting[_AT_THE_THING[claim.about]] = claim.right
+        elif claim.about == "thing":
+            label("there", claim.right)
+            if claim.right and thing is not None:
+                label("color", _color(thing.color))
+                label("size", _SIZES.index(thing.size))
+                label("number", len(thing.cells) - 1)
                 if len(thing.cells) == 1:
-                    words[row, token], words[column, token] = thing.cell
-        elif claim.thing is not None or claim.about in ("total", "ground", "texture", "frame"):
-            words[right, token] = claim.right
+                    label("row", thing.cell[0])
+                    label("column", thing.cell[1])
+                for name, right in waiting.items():
+                    label(name, right)
+            waiting = {}
+        elif thing is not None or claim.about in ("total", "ground", "texture", "frame"):
+            label("right", claim.right)
+            if claim.about == "position" and thing is not None and len(thing.cells) == 1:
+                label("placed_row", thing.cell[0])
+                label("placed_column", thing.cell[1])
 
 
 def tokens_shown(scene: Scene, rows: int, columns: int) -> npt.NDArray[np.int64]:

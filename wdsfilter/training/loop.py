@@ -34,7 +34,7 @@ class Source(Protocol):
     def batch(self, number: int) -> Any:
         """Batch ``number`` (from 0): a function of the number alone, on the CPU.
 
-        Called in a thread, in ascending order with gaps: a rank takes every so manieth one.
+        Called in a thread, in ascending order with gaps: of ``n`` ranks, each takes every ``n``-th.
         """
         ...
 

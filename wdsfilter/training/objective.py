@@ -30,8 +30,9 @@ class AnswerObjective:
         return {}
 
     def loss(self, network: Any, batch: Sequence[Example], step: int) -> tuple[Tensor, Figures]:
-        """The loss, and its parts ``grade_loss`` (of the grade's tokens alone) and ``grade_right``: the share
-        of pairs whose grade is the most probable one token by token, given the tokens before."""
+        """The loss, and beside it ``grade_loss`` (of the grade's tokens alone), ``grade_right``: the share of
+        pairs whose grade is the most probable one token by token, and ``cut``: the share whose caption
+        or answer was too long."""
         answers = [example.answer for example in batch]
         hidden, starts = self.packer.states(
             network,
@@ -64,7 +65,8 @@ class AnswerObjective:
             best = log_p.argmax(dim=-1)
             ids = on_device(np.concatenate([answer.ids for answer in answers]))
             right = torch.stack([(best == ids)[on_device(grade)].all() for grade in grades]).float().mean()
-        return loss, {"grade_loss": grade_loss, "grade_right": right}
+        cut = sum(example.prompt.truncated or example.answer.cut for example in batch) / len(batch)
+        return loss, {"grade_loss": grade_loss, "grade_right": right, "cut": cut}
 
 
 def _within(places: Any, span: tuple[int, int]) -> Any:

@@ -81,7 +81,9 @@ class Ranks:
         return together
 
     def track(self, values: Mapping[str, float], step: int) -> None:
-        """Tell the trackers."""
+        """Tell the trackers, which begin to write when there is something to write."""
+        if self.accelerator.log_with and not self.accelerator.trackers:
+            self.accelerator.init_trackers("wdsfilter")
         self.accelerator.log(dict(values), step=step)
 
     def wait(self) -> None:
@@ -108,8 +110,6 @@ def join(trackers: Sequence[str] = (), folder: Path | None = None) -> Ranks:
                 f"run.trackers: {name} is not installed here; installed: {', '.join(installed) or 'none'}"
             )
     accelerator = Accelerator(mixed_precision="no", log_with=list(trackers) or None, project_dir=folder)
-    if trackers:
-        accelerator.init_trackers("wdsfilter")
     kind = accelerator.distributed_type.value
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA", "TP"):
         raise UserError(f"training under {kind} is not supported: every rank needs the whole model")

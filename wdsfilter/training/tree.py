@@ -60,7 +60,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures with captions. ``ids``, ``positions`` [4, 1, L] and ``words`` [6, L] follow the pack's order.
+    """Pictures with captions. ``ids``, ``positions`` [4, 1, L] and ``words`` [12, L] follow the pack's order.
 
     ``labels`` [L] is the next token where it counts; ``grade`` [L] marks those of the grade itself.
     """

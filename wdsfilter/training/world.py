@@ -22,7 +22,9 @@ from torch.nn.functional import cross_entropy
 from wdsfilter.recipe import Share
 from wdsfilter.training.lessons import (
     IGNORE,
+    OF_A_CLAIM,
     OF_A_PICTURE,
+    OF_A_THING,
     OF_A_TOKEN,
     OF_A_WORD,
     Teacher,
@@ -98,7 +100,8 @@ class WorldObjective:
                 "picture": _heads(OF_A_PICTURE, width),
                 "token": _heads(OF_A_TOKEN, width),
                 "visual": _heads(OF_A_TOKEN, width),
-                "word": _heads(OF_A_WORD, width),
+                "thing": _heads(OF_A_THING, width),
+                "claim": _heads(OF_A_CLAIM, width),
             }
         )
 
@@ -130,7 +133,7 @@ class WorldObjective:
             words = self._words(batch)
             loss = loss + 0.15 * _sum(seen) + 0.1 * _sum(deep)
             for name, part in words.items():
-                loss = loss + (1.0 if name in ("right", "there") else 0.3) * part
+                loss = loss + (1.0 if OF_A_WORD[name] == 2 else 0.3) * part
             parts |= words
         return loss, _told(parts)
 
@@ -140,25 +143,21 @@ class WorldObjective:
 
     def _words(self, batch: Batch) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for state, labels in (("claims", batch.words[:1]), ("things", batch.words[1:])):
-            at = (labels != IGNORE).any(0).nonzero()[:, 0]
-            names = [*OF_A_WORD][:1] if state == "claims" else [*OF_A_WORD][1:]
-            states = self._states[state].index_select(0, at)
-            found |= self._asked("word", states, labels[:, at], names)
+        labels = dict(zip(OF_A_WORD, batch.words, strict=True))
+        for kind, classes in (("thing", OF_A_THING), ("claim", OF_A_CLAIM)):
+            chosen = torch.stack([labels[name] for name in classes])
+            at = (chosen != IGNORE).any(0).nonzero()[:, 0]
+            states = self._states[kind].index_select(0, at)
+            found |= self._asked(kind, states, chosen.index_select(1, at))
         return found
 
-    def _asked(
-        self, kind: str, states: Tensor, labels: Tensor, names: list[str] | None = None
-    ) -> dict[str, Tensor]:
-        """Loss of each head on ``states`` [n, width], ``labels`` [heads, n] in the order of its names."""
+    def _asked(self, kind: str, states: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Loss of each head of a kind on ``states`` [n, width]; ``labels`` [heads, n]."""
         heads: Any = self._heads[kind]
-        return {
-            name: _loss(heads[name](states), labels[i])
-            for i, name in enumerate(heads.keys() if names is None else names)
-        }
+        return {name: _loss(head(states), labels[i]) for i, (name, head) in enumerate(heads.items())}
 
 
-_DEPTHS = {"visual": 0.4, "things": 0.6, "claims": 0.8}
+_DEPTHS = {"visual": 0.4, "thing": 0.6, "claim": 0.8}
 """After which share of the language model's layers its states are asked about what."""
 
 
