@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_it_looks_and_reads(judge: VlmJudge) -> None:
     """Right captions get better grades than the same captions beside other pictures."""
     pairs = [one for one in drawn(150, "look") if one.caption.score >= 9]
     assert len(pairs) >= 15
-    others = [Drawn(b.image, b.scene, a.caption) for a, b in zip(pairs, pairs[1:], strict=False)]
+    others = [Drawn(b.image, b.scene, a.caption) for a, b in pairwise(pairs)]
     right, wrong = ([one["score"] for one in numbers(judge, some)] for some in (pairs, others))
     assert sum(right) / len(right) > sum(wrong) / len(wrong) + 4
 

@@ -56,7 +56,7 @@ def test_run_takes_it_as_its_model(trained: Path, tmp_path: Path) -> None:
 
 def test_a_killed_training_goes_on_to_the_same_weights(trained: Path, tmp_path: Path) -> None:
     """Killed in the middle and started again: byte for byte the weights of the unbroken training."""
-    arguments = ["train", trained / "recipe.yaml", "-o", tmp_path / "judge"]
+    arguments: list[str | Path] = ["train", trained / "recipe.yaml", "-o", tmp_path / "judge"]
     process = start(*arguments)
     state = tmp_path / "judge/training/state.pt"
     while process.poll() is None and not state.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -177,7 +178,7 @@ def test_flaws_are_seen(flaw: str | None) -> None:
             scene = Scene(scene.things, scene.ground, scene.texture, scene.frame, scene.format, flaw)  # type: ignore[arg-type]
         gray = Image.open(io.BytesIO(render(scene, rng))).convert("L").resize((112, 112))
         values = [*gray.tobytes()]
-        detail.append(sum(abs(a - b) for a, b in zip(values, values[1:], strict=False)) / len(values))
+        detail.append(sum(abs(a - b) for a, b in pairwise(values)) / len(values))
     average = sum(detail) / len(detail)
     low, high = {None: (4, 15), "noise": (20, 99), "artifacts": (2, 12)}.get(flaw, (0, 3.5))
     assert low < average < high
