@@ -60,7 +60,7 @@ def find_base(recipe: TrainRecipe) -> Base:
     own = read_contract(model.folder)
     said = recipe.judge.model_dump(exclude_unset=True)
     if own is not None:
-        said = {**own.contract().model_dump(), "answers_for": own.answers_for, **said}
+        said = {**own.contract().model_dump(), "answers_for": own.answers_for, "mark": own.mark, **said}
     judge = Judge.model_validate(said)
     _check_pattern(judge, recipe.answers.closing)
     return Base(model, processor, OwnContract(score_first=True, **judge.model_dump()))
