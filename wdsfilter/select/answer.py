@@ -8,7 +8,6 @@ nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -82,10 +81,9 @@ def columns(sources: Sequence[Source]) -> pa.Schema:
     return pa.schema(found)
 
 
-@contextmanager
-def asked(
+def ask(
     question: Question, sources: Sequence[Source], temporary: Path, *, memory: str, threads: int
-) -> Iterator[Answer]:
+) -> Answer:
     """The answer, in ``temporary``, a folder that is there. Raises QuestionError, OutputError."""
     connection = duckdb.connect(config={"threads": threads, "temp_directory": str(temporary / "spill")})
     try:
@@ -94,7 +92,7 @@ def asked(
         except duckdb.Error as error:
             raise QuestionError(f"--memory {memory}: expected an amount such as 2GiB") from error
         try:
-            yield _ask(connection, question, sources, temporary)
+            return _ask(connection, question, sources, temporary)
         except duckdb.OutOfMemoryException as error:
             raise QuestionError(f"{_first_line(error)}; give more with --memory") from error
         except duckdb.IOException as error:

@@ -11,6 +11,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -95,6 +96,10 @@ def cut(job: Cut, workers: int, check: Callable[[], None]) -> Iterator[Header]:
             while waiting:
                 yield waiting.popleft().result()
                 check()
+        except BrokenProcessPool as error:
+            raise OutputError(
+                "a process that copies was killed (was memory short?); what is committed is whole, run again to go on"
+            ) from error
         finally:
             for future in waiting:
                 future.cancel()

@@ -13,7 +13,7 @@ from wdsfilter.errors import OutputError, QuestionError
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Output
 from wdsfilter.select import exports
-from wdsfilter.select.answer import Answer, asked, columns, worth
+from wdsfilter.select.answer import Answer, ask, columns, worth
 from wdsfilter.select.copying import Copying
 from wdsfilter.select.cut import Cut, claim_folder, cut
 from wdsfilter.select.inputs import check_outside, locate, source_shards, unfinished
@@ -102,10 +102,7 @@ class Selection:
     def _answer(self, temporary: Path) -> Answer:
         for remark in unfinished(self.sources):
             self.tell(remark)
-        with asked(
-            self.question, self.sources, temporary, memory=self.memory, threads=self.workers
-        ) as answer:
-            pass  # DuckDB's memory is free again before anything is copied
+        answer = ask(self.question, self.sources, temporary, memory=self.memory, threads=self.workers)
         for judge, count in answer.unseen.items():
             self.tell(
                 f"{count:,} of {answer.readable:,} readable samples were never seen by {judge}: "
