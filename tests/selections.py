@@ -64,7 +64,9 @@ def ledger_run(folder: Path, judges: Any, rows: Mapping[str, Iterable[Mapping[st
             place = {"key": f"k{number}", "offset": number * 1024, "length": 1024}
             writer.add({**place, "status": "kept", "reason": "", "detail": "", **row})
         found = record["fingerprints"]
-        writer.close(Header(name, Stat(1 << 20), writer.counts, None, None, found["scoring"], found["decision"]))
+        writer.close(
+            Header(name, Stat(1 << 20), writer.counts, None, None, found["scoring"], found["decision"])
+        )
     return folder
 
 

@@ -32,7 +32,9 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 def test_without_a_condition_it_takes_what_the_run_kept(here: Path, tmp_path: Path) -> None:
     """The run's kept samples come again, with the very members that the run wrote, in even shards without gaps."""
-    assert select(here / "run", "--shards", here / "in", "-o", tmp_path / "out", "--samples-per-shard", 10) == 0
+    assert (
+        select(here / "run", "--shards", here / "in", "-o", tmp_path / "out", "--samples-per-shard", 10) == 0
+    )
     assert everything(tmp_path / "out") == everything(here / "run")
     sizes = json_of(tmp_path / "out/sizes.json")
     kept = sum(json_of(here / "run/sizes.json").values())
@@ -45,7 +47,9 @@ def test_dropped_samples_come_back_with_all_their_bytes(here: Path, tmp_path: Pa
     """Under a lower threshold samples are there that the run dropped, their members identical to the input's."""
     out = tmp_path / "out"
     assert select(here / "run", "--shards", here / "in", "-o", out, "--where", "scripted.score >= 2") == 0
-    due = [(r["shard"], r["key"]) for r in rows_of(here / "run") if (r["scripted"] or {"score": 0})["score"] >= 2]
+    due = [
+        (r["shard"], r["key"]) for r in rows_of(here / "run") if (r["scripted"] or {"score": 0})["score"] >= 2
+    ]
     assert chosen(out) == due
     assert {row["source_status"] for row in rows_of(out)} == {"kept", "dropped"}
     before, after = everything(here / "in"), everything(out)
@@ -70,7 +74,9 @@ def test_webdataset_reads_it(here: Path, tmp_path: Path) -> None:
     import webdataset
 
     out = tmp_path / "out"
-    assert select(here / "run", "--shards", here / "in", "-o", out, "--samples-per-shard", 7, "--shuffle") == 0
+    assert (
+        select(here / "run", "--shards", here / "in", "-o", out, "--samples-per-shard", 7, "--shuffle") == 0
+    )
     names = [str(out / name) for name in (out / "shards.txt").read_text().split()]
     samples = list(webdataset.WebDataset(names, shardshuffle=False, empty_check=False).decode("pil"))
     assert len(samples) == sum(json_of(out / "sizes.json").values()) == len(rows_of(out))
@@ -190,7 +196,7 @@ def test_inputs_that_changed_or_are_gone_are_refused(
 
 
 def test_a_compressed_input_can_be_replaced_by_its_content(tmp_path: Path) -> None:
-    """A shard that was judged compressed is refused where it lies, by its size or its first bytes."""
+    """A shard that was judged compressed is refused, until a remap of its whole name says where its content lies."""
     plain = write_shard(tmp_path / "plain.tar", ["a", "b"])
     (tmp_path / "in").mkdir()
     (tmp_path / "in/s.tar.gz").write_bytes(gzip.compress(plain.read_bytes(), mtime=0))

@@ -108,9 +108,13 @@ def _ask(
 ) -> Answer:
     for number, source in enumerate(sources):
         connection.execute(_view(number, source))
-    where = compile_expression(connection, question.where, "--where", sources) if question.where else None
+    where = (
+        compile_expression(connection, question.where, "--where", sources)
+        if question.where is not None
+        else None
+    )
     by = worth(question, sources)
-    better = compile_expression(connection, by, "--by", sources) if by else None
+    better = compile_expression(connection, by, "--by", sources) if by is not None else None
     _fill_lists(connection, question, sources[0])
     _close(connection, [*(source.folder.ledgers for source in sources), temporary])
     for expression, option, kind in ((where, "--where", "BOOLEAN"), (better, "--by", "DOUBLE")):
@@ -140,7 +144,9 @@ def _view(number: int, source: Source) -> str:
 
 def _close(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> None:
     """From here on the connection reaches these folders and nothing else, and no setting can change that."""
-    listed = ", ".join(_quoted(f"{folder}/") for folder in folders)
+    # What is asked for is a pattern that matches one path, and both have to be let through.
+    both = {str(folder) for folder in folders} | {storage.escaped(str(folder)) for folder in folders}
+    listed = ", ".join(_quoted(f"{folder}/") for folder in sorted(both))
     connection.execute(f"SET allowed_directories = [{listed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ def locate(
     """Location of every named shard, each checked against its ledger.
 
     ``patterns`` are those that the run was given; a remap ``OLD=NEW`` says where the shards lie whose names
-    begin with OLD. Raises InputError where one is not found, changed or compressed; ReadError.
+    begin with OLD; one that is a whole name vouches for the file, whose size is not compared then. Raises InputError where one is not found, changed or compressed; ReadError.
     """
     if storage.STDIN in patterns:
         raise InputError(
@@ -52,8 +52,9 @@ def locate(
             "or say where they lie now (--remap OLD=NEW)"
         )
     located = {name: location for name, location in found.items() if location is not None}
+    vouched = {old for old, _ in pairs}  # a file in a shard's place, such as what was compressed
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        for complaint in pool.map(partial(_complaint, sources), located.items()):
+        for complaint in pool.map(partial(_complaint, sources, vouched), located.items()):
             if complaint is not None:
                 raise InputError(complaint)
     return located
@@ -85,11 +86,11 @@ def _remapped(name: str, pairs: Sequence[tuple[str, str]]) -> str | None:
     return new + name[len(old) :]
 
 
-def _complaint(sources: Sequence[Source], item: tuple[str, str]) -> str | None:
+def _complaint(sources: Sequence[Source], vouched: Set[str], item: tuple[str, str]) -> str | None:
     name, location = item
     try:
         now = storage.stat(location)
-        for source in sources:
+        for source in sources if name not in vouched else ():
             if change := storage.changed(ledger.read_header(source.folder.ledger(name)).input, now):
                 return f"{storage.shown(location)} {change} when it was judged"
         [start] = storage.read_ranges([Range(location, 0, min(8, now.size or 8))])
