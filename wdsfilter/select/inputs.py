@@ -36,7 +36,8 @@ def locate(
     """Location of every named shard, each checked against its ledger.
 
     ``patterns`` are those that the run was given; a remap ``OLD=NEW`` says where the shards lie whose names
-    begin with OLD; one that is a whole name vouches for the file, whose size is not compared then. Raises InputError where one is not found, changed or compressed; ReadError.
+    begin with OLD. One that is a whole name vouches for the file, whose size is not compared then. Raises
+    InputError where a shard is not found, changed or compressed; ReadError.
     """
     if storage.STDIN in patterns:
         raise InputError(
