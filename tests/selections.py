@@ -25,7 +25,7 @@ def run_here(folder: Path, shards: int = 4, samples: int = 12) -> str:
     return pattern
 
 
-def select(*arguments: str | Path) -> int:
+def select(*arguments: object) -> int:
     return main(["select", *map(str, arguments), "--workers", "1"])
 
 

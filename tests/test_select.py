@@ -223,7 +223,7 @@ def test_scores_stay_at_home(here: Path, tmp_path: Path) -> None:
 
 def test_one_tar_to_standard_output(here: Path, tmp_path: Path) -> None:
     """--to - streams a whole tar of the chosen samples and prints nothing else there."""
-    arguments = ["select", here / "run", "--shards", here / "in", "--to", "-"]
+    arguments: list[str | Path] = ["select", here / "run", "--shards", here / "in", "--to", "-"]
     done = subprocess.run(command(*arguments), env=environment(), capture_output=True, check=True)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
         assert set(tar.getnames()) == set(everything(here / "run"))
@@ -235,7 +235,7 @@ def test_a_closed_pipe_ends_cleanly(here: Path, tmp_path: Path) -> None:
     many = write_shard(tmp_path / "in/many.tar", [f"{n:05d}" for n in range(300)])
     (tmp_path / "r.yaml").write_text("judges: [scripted]\nguard: off\n")
     assert main(["run", str(tmp_path / "r.yaml"), "--shards", str(many), "-o", str(tmp_path / "run")]) == 0
-    arguments = ["select", tmp_path / "run", "--shards", many, "--to", "-"]
+    arguments: list[str | Path] = ["select", tmp_path / "run", "--shards", many, "--to", "-"]
     process = subprocess.Popen(
         command(*arguments), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,7 @@ def locate(
     return located
 
 
-def check_outside(located: dict[str, str], folder: Path) -> None:
+def check_outside(located: Mapping[str, str], folder: Path) -> None:
     """Raise InputError where an input shard lies in the folder that is written to."""
     root = folder.resolve()
     for location in located.values():
