@@ -5,6 +5,7 @@
     │   ├── RecipeError       a recipe says something that it cannot mean (all mistakes at once)
     │   ├── InputError        no shard matches, a shard list contradicts itself, ...
     │   ├── OutputError       the output folder belongs to another run, or cannot be written safely
+    │   ├── QuestionError     a selection asks for what ledgers cannot answer
     │   ├── JudgeError        a judge cannot be loaded, or fails its check
     │   └── MissingExtra      an optional dependency is not installed
     ├── ReadError             bytes could not be had (transport, disk): nothing is committed, try again
@@ -39,6 +40,10 @@ class InputError(UserError):
 
 class OutputError(UserError):
     """The output folder belongs to another run, or cannot be written safely."""
+
+
+class QuestionError(UserError):
+    """A selection asks for what the ledgers cannot answer, or what is no question to them."""
 
 
 class JudgeError(UserError):

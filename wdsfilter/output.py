@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class OutputFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.record = root / "wdsfilter" / "run.json"
+        self.selection = root / "wdsfilter" / "select.json"
         self.readout = root / "wdsfilter" / "readout.json"
         self.summary = root / "wdsfilter" / "summary.json"
         self.ledgers = root / "wdsfilter" / "ledger"
@@ -108,7 +110,10 @@ class OutputFolder:
     def _remove(self, prefix: str) -> None:
         for path in self._temporaries.glob(f"{prefix}*"):
             with suppress(OSError):
-                path.unlink()
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,8 +182,4 @@ def _change(folder: OutputFolder, shard: Shard) -> str | None:
         now = storage.stat(shard.url)
     except ReadError:  # gone, and not needed any more
         return None
-    if None not in (then.size, now.size) and then.size != now.size:
-        return f"has {now.size} bytes, and had {then.size}"
-    if None not in (then.etag, now.etag) and then.etag != now.etag:
-        return f"has the entity tag {now.etag}, and had {then.etag}"
-    return None
+    return storage.changed(then, now)

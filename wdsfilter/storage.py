@@ -11,9 +11,10 @@ import glob as _glob
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -97,6 +98,75 @@ def stat(location: str) -> Stat:
         info = filesystem.info(path)
         etag = info.get("ETag") or info.get("etag") or info.get("blob_id")
         return Stat(info.get("size"), str(etag).strip('"') if etag else None)
+
+
+def changed(then: Stat, now: Stat) -> str | None:
+    """What tells that an object is another one now, as a phrase that goes on with *when ...*; None for nothing."""
+    if None not in (then.size, now.size) and then.size != now.size:
+        return f"has {now.size} bytes, and had {then.size}"
+    if None not in (then.etag, now.etag) and then.etag != now.etag:
+        return f"has the entity tag {now.etag}, and had {then.etag}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """``length`` bytes of an object, from ``offset`` on."""
+
+    location: str
+    offset: int
+    length: int
+
+
+def read_ranges(ranges: Sequence[Range]) -> list[bytes]:
+    """The bytes of each range, in the same order; a store is asked for many at once.
+
+    Raises ReadError where they cannot be had, or an object ends before a range of it does.
+    """
+    found: list[bytes] = [b""] * len(ranges)
+    by_scheme: dict[str | None, list[int]] = {}
+    for number, wanted in enumerate(ranges):
+        by_scheme.setdefault(protocol(wanted.location), []).append(number)
+    for scheme, numbers in by_scheme.items():
+        chosen = [ranges[number] for number in numbers]
+        data = _local_ranges(chosen) if scheme is None else _remote_ranges(chosen)
+        for number, piece in zip(numbers, data, strict=True):
+            wanted = ranges[number]
+            if len(piece) != wanted.length:
+                end = wanted.offset + wanted.length
+                raise ReadError(f"{shown(wanted.location)}: ended before byte {end}")
+            found[number] = piece
+    return found
+
+
+def _local_ranges(ranges: Sequence[Range]) -> Iterator[bytes]:
+    for location, group in groupby(ranges, key=lambda wanted: wanted.location):
+        with _transport(location):
+            descriptor = os.open(location, os.O_RDONLY)
+        try:
+            for wanted in group:
+                with _transport(location):
+                    yield _pread(descriptor, wanted.length, wanted.offset)
+        finally:
+            os.close(descriptor)
+
+
+def _pread(descriptor: int, length: int, offset: int) -> bytes:
+    """Like os.pread, which may give less than there is."""
+    data = os.pread(descriptor, length, offset)
+    while len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
+        data += more
+    return data
+
+
+def _remote_ranges(ranges: Sequence[Range]) -> Sequence[bytes]:
+    with _transport(ranges[0].location):
+        filesystem, _ = _remote(ranges[0].location)
+        paths = [_remote(wanted.location)[1] for wanted in ranges]
+        starts = [wanted.offset for wanted in ranges]
+        ends = [wanted.offset + wanted.length for wanted in ranges]
+        data: Sequence[bytes] = filesystem.cat_ranges(paths, starts, ends, on_error="raise")
+        return data
 
 
 @contextmanager

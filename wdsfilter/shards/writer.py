@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,22 @@ class Written:
     samples: int
 
 
+def stored(members: Iterable[Member]) -> Iterator[bytes | memoryview]:
+    """One sample's bytes in an archive."""
+    for member in members:
+        size = len(member.data)
+        yield tar.header(member.name, size)
+        yield member.data
+        if rest := tar.padding(size):
+            yield rest
+
+
+def end_after(size: int) -> bytes:
+    """What ends an archive whose members take ``size`` bytes."""
+    end = 2 * tar.BLOCK
+    return bytes(end + -(size + end) % tar.RECORD)
+
+
 class ShardWriter:
     """Writes members to ``path`` with gathered writes; buffers at most about a megabyte and one sample."""
 
@@ -37,18 +53,13 @@ class ShardWriter:
 
     def add(self, members: Iterable[Member]) -> None:
         """Append one sample."""
-        for member in members:
-            size = len(member.data)
-            self._append(tar.header(member.name, size))
-            self._append(member.data)
-            if rest := tar.padding(size):
-                self._append(rest)
+        for data in stored(members):
+            self._append(data)
         self._samples += 1
 
     def close(self) -> Written:
         """End the archive, flush it to the disk, and say what was written."""
-        end = 2 * tar.BLOCK
-        self._append(bytes(end + -(self._size + self._pending + end) % tar.RECORD))
+        self._append(end_after(self._size + self._pending))
         self._flush()
         os.fsync(self._file.fileno())
         self._file.close()

@@ -1,0 +1,1 @@
+"""Ledgers and shards -> new shards: another threshold, the best part, a subset, without a model."""

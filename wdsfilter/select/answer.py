@@ -1,0 +1,357 @@
+"""The question, asked of the ledgers by DuckDB: the rows of an answer, in the order in which they are written.
+
+The answer is a Parquet file in the temporary folder, so that whoever copies needs neither DuckDB nor memory.
+DuckDB may use as much memory as it is told and spills the rest; it may read the ledgers and that folder, and
+nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wdsfilter import storage
+from wdsfilter.errors import OutputError, QuestionError
+from wdsfilter.select.expression import Expression, compile_expression
+from wdsfilter.select.question import Question, draw_below, lines, seeded
+from wdsfilter.select.sources import Source, default_worth
+
+_ROWS_PER_GROUP = 4096
+_LINES_AT_ONCE = 100_000
+_PLACE = ("key", "offset", "length", "status", "reason", "detail")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``rows`` rows at ``path``, of ``readable`` samples that could have been chosen.
+
+    ``unseen`` counts the samples that a judge of the question never saw, since an earlier one rejected
+    them; ``by`` is the expression that said which is better, if one was needed.
+    """
+
+    path: Path
+    rows: int
+    readable: int
+    unseen: Mapping[str, int]
+    by: str | None
+
+
+def worth(question: Question, sources: Sequence[Source]) -> str | None:
+    """The expression that says which sample is better; None where the question needs none."""
+    if question.by is not None:
+        return question.by
+    return default_worth(sources) if question.top is not None else None
+
+
+def columns(sources: Sequence[Source]) -> pa.Schema:
+    """Columns of a selection's ledgers: where a sample came from, and all that the runs noted of it.
+
+    Of several runs the first gives what is not a judge's. Raises OutputError where names collide.
+    """
+    first = sources[0]
+    text = pa.string()
+    found = [
+        pa.field("key", text, nullable=False),
+        pa.field("source_shard", text, nullable=False),
+        pa.field("source_key", text, nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("length", pa.int64(), nullable=False),
+        pa.field("status", text, nullable=False),
+        pa.field("reason", text, nullable=False),
+        pa.field("detail", text, nullable=False),
+        pa.field("source_status", text, nullable=False),
+        *(
+            source.columns.field(judge).with_name(source.own(judge))
+            for source in sources
+            for judge in source.judges
+        ),
+        *(f for f in first.columns if f.name not in (*_PLACE, *first.judges)),
+    ]
+    names = [column.name for column in found]
+    if taken := sorted({name for name in names if names.count(name) > 1}):
+        raise OutputError(
+            f"a selection's ledgers cannot have two columns {taken[0]!r}; name the runs otherwise"
+        )
+    return pa.schema(found)
+
+
+def ask(
+    question: Question, sources: Sequence[Source], temporary: Path, *, memory: str, threads: int
+) -> Answer:
+    """The answer, in ``temporary``, a folder that is there. Raises QuestionError, OutputError."""
+    connection = duckdb.connect(config={"threads": threads, "temp_directory": str(temporary / "spill")})
+    try:
+        try:
+            connection.execute(f"SET memory_limit = {_quoted(memory)}")
+        except duckdb.Error as error:
+            raise QuestionError(f"--memory {memory}: expected an amount such as 2GiB") from error
+        try:
+            return _ask(connection, question, sources, temporary)
+        except duckdb.OutOfMemoryException as error:
+            raise QuestionError(f"{_first_line(error)}; give more with --memory") from error
+        except duckdb.IOException as error:
+            raise OutputError(_first_line(error)) from error
+        except duckdb.Error as error:
+            raise QuestionError(f"the ledgers cannot be asked that: {_first_line(error)}") from error
+    finally:
+        connection.close()
+
+
+def _ask(
+    connection: duckdb.DuckDBPyConnection, question: Question, sources: Sequence[Source], temporary: Path
+) -> Answer:
+    for number, source in enumerate(sources):
+        connection.execute(_view(number, source))
+    where = (
+        compile_expression(connection, question.where, "--where", sources)
+        if question.where is not None
+        else None
+    )
+    by = worth(question, sources)
+    better = compile_expression(connection, by, "--by", sources) if by is not None else None
+    _fill_lists(connection, question, sources[0])
+    _close(connection, [*(source.folder.ledgers for source in sources), temporary])
+    for expression, option, kind in ((where, "--where", "BOOLEAN"), (better, "--by", "DOUBLE")):
+        if expression is not None:
+            _check_type(connection, expression, option, kind, sources)
+    readable, unseen = _counts(connection, sources, [e for e in (where, better) if e is not None])
+    connection.execute(_candidates(question, sources, where, better))
+    for number, step in enumerate(_steps(question, readable)):
+        # Each step makes the table of the next one and frees its own.
+        connection.execute(f"CREATE TABLE next{number} AS {step}")
+        connection.execute("DROP TABLE picked")
+        connection.execute(f"ALTER TABLE next{number} RENAME TO picked")
+    path = temporary / "answer.parquet"
+    connection.execute(_rows(question, sources, path))
+    _check_keys(connection)
+    return Answer(path, pq.read_metadata(path).num_rows, readable, unseen, by)
+
+
+def _view(number: int, source: Source) -> str:
+    root = str(source.folder.ledgers)
+    files = ", ".join(_quoted(storage.escaped(str(source.folder.ledger(name)))) for name in source.shards)
+    return (
+        f"CREATE VIEW v{number} AS SELECT left(substr(filename, {len(root) + 2}), -8) || '.tar' AS shard, "
+        f"* EXCLUDE (filename) FROM read_parquet([{files}], filename = true, hive_partitioning = false)"
+    )
+
+
+def _close(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> None:
+    """From here on the connection reaches these folders and nothing else, and no setting can change that."""
+    # What is asked for is a pattern that matches one path, and both have to be let through.
+    both = {str(folder) for folder in folders} | {storage.escaped(str(folder)) for folder in folders}
+    listed = ", ".join(_quoted(f"{folder}/") for folder in sorted(both))
+    connection.execute(f"SET allowed_directories = [{listed}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _from(sources: Sequence[Source]) -> str:
+    """The samples that all sources know, and could read."""
+    joined = "".join(
+        f' JOIN v{n} AS s{n} ON s{n}.shard = s0.shard AND s{n}."offset" = s0."offset" AND s{n}.key = s0.key'
+        for n in range(1, len(sources))
+    )
+    readable = " AND ".join(f"s{n}.status <> 'unreadable'" for n in range(len(sources)))
+    return f"FROM v0 AS s0{joined} WHERE {readable}"
+
+
+def _fill_lists(connection: duckdb.DuckDBPyConnection, question: Question, source: Source) -> None:
+    connection.execute("CREATE TABLE listed (shard VARCHAR, key VARCHAR)")
+    connection.execute("CREATE TABLE taken_down (value VARCHAR)")
+    if question.keys is not None:
+        rows = [line.rpartition("\t") for line in lines(question.keys)]
+        _insert(
+            connection, "listed", {"shard": [s or None for s, _, _ in rows], "key": [k for *_, k in rows]}
+        )
+    if question.drop_keys is not None:
+        known = ("shard", *(c.name for c in source.columns if pa.types.is_string(c.type)))
+        if question.drop_on not in known:
+            raise QuestionError(
+                f"--on {question.drop_on}: no such column of text; there are: {', '.join(known)}"
+            )
+        _insert(connection, "taken_down", {"value": lines(question.drop_keys)})
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection, table: str, values: Mapping[str, Sequence[str | None]]
+) -> None:
+    for batch in pa.table({n: pa.array(v, pa.string()) for n, v in values.items()}).to_batches(
+        _LINES_AT_ONCE
+    ):
+        connection.register("batch", batch)
+        connection.execute(f"INSERT INTO {table} SELECT * FROM batch")
+        connection.unregister("batch")
+
+
+def _check_type(
+    connection: duckdb.DuckDBPyConnection,
+    expression: Expression,
+    option: str,
+    kind: str,
+    sources: Sequence[Source],
+) -> None:
+    try:
+        found = connection.sql(f"SELECT {expression.sql} AS it {_from(sources)}").types[0]
+    except duckdb.Error as error:
+        raise QuestionError(f"{option}: {_first_line(error)}") from error
+    if kind == "BOOLEAN" and str(found) != kind:
+        raise QuestionError(f"{option}: expected something true or false, found a value of type {found}")
+    if kind == "DOUBLE" and not (str(found).startswith("DECIMAL") or str(found) in _NUMBERS):
+        raise QuestionError(f"{option}: expected a number, found a value of type {found}")
+
+
+_NUMBERS = frozenset(
+    f"{prefix}{name}"
+    for name in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "BOOLEAN")
+    for prefix in ("", "U")
+)
+
+
+def _counts(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], expressions: Sequence[Expression]
+) -> tuple[int, dict[str, int]]:
+    """How many samples could be chosen, and how many of them each judge that is asked about never saw."""
+    known = [
+        (source.said(judge), f's{number}."{judge}"')
+        for number, source in enumerate(sources)
+        for judge in source.judges
+        if any(source.said(judge) in expression.judges for expression in expressions)
+    ]
+    seen = "".join(f", count({column})" for _, column in known)
+    row = connection.execute(f"SELECT count(*){seen} {_from(sources)}").fetchone()
+    assert row is not None
+    total = int(row[0])
+    return total, {name: total - int(n) for (name, _), n in zip(known, row[1:], strict=True) if n < total}
+
+
+def _candidates(
+    question: Question, sources: Sequence[Source], where: Expression | None, better: Expression | None
+) -> str:
+    """One narrow row for each sample that conditions on itself alone let pass."""
+    conditions = []
+    if where is not None:
+        conditions.append(f"({where.sql})")
+    elif question.top is None:
+        conditions += [f"s{number}.status = 'kept'" for number in range(len(sources))]
+    if question.keys is not None:
+        conditions.append(
+            "(s0.key IN (SELECT key FROM listed WHERE shard IS NULL) OR (s0.shard, s0.key) IN "
+            "(SELECT (shard, key) FROM listed WHERE shard IS NOT NULL))"
+        )
+    if question.drop_keys is not None:
+        column = f's0."{question.drop_on}"'
+        conditions.append(f"({column} IS NULL OR {column} NOT IN (SELECT value FROM taken_down))")
+    measured = f"CAST(({better.sql}) AS DOUBLE)" if better is not None else "CAST(NULL AS DOUBLE)"
+    more = "".join(f" AND {condition}" for condition in conditions)
+    return (
+        'CREATE TABLE picked AS SELECT s0.shard, s0."offset", s0.key'
+        + (", s0.image_sha256" if question.drop_duplicates else "")
+        + (", s0.phash" if question.near is not None else "")
+        # DuckDB takes not-a-number for the largest of all
+        + f", CASE WHEN isnan({measured}) THEN NULL ELSE {measured} END AS worth {_from(sources)}{more}"
+    )
+
+
+_BEST_FIRST = 'worth DESC NULLS LAST, shard, "offset"'
+
+
+def _steps(question: Question, readable: int) -> Iterator[str]:
+    """What looks at several samples together; each step selects from ``picked``."""
+    if question.drop_duplicates:
+        yield _first_of("image_sha256")
+    if question.near is not None:
+        yield _first_of("phash")
+        if question.near:
+            yield _without_near(question.near)
+    if question.top is not None:
+        count = question.top.of(readable)
+        yield f"SELECT * FROM picked WHERE worth IS NOT NULL ORDER BY {_BEST_FIRST} LIMIT {count}"
+    if question.sample is not None and question.sample.share is not None:
+        drawn = _drawn(question.seed, "sample")
+        yield f"SELECT * FROM picked WHERE {drawn} < '{draw_below(question.sample.share)}'"
+
+
+def _first_of(column: str) -> str:
+    return (
+        f"SELECT * FROM picked QUALIFY {column} IS NULL OR "
+        f"row_number() OVER (PARTITION BY {column} ORDER BY {_BEST_FIRST}) = 1"
+    )
+
+
+def _without_near(distance: int) -> str:
+    """Drops what has a better sample within ``distance`` bits, be that one dropped itself or not.
+
+    Hashes that differ in N of 64 bits agree in one of N + 1 bands of them.
+    """
+    edges = [64 * n // (distance + 1) for n in range(distance + 2)]
+    bands = " UNION ALL ".join(
+        f"SELECT {n} AS band, (bits >> {low}) & {(1 << high - low) - 1} AS part, place, bits FROM hashes"
+        for n, (low, high) in enumerate(pairwise(edges))
+    )
+    return (
+        f"WITH hashes AS MATERIALIZED (SELECT CAST('0x' || phash AS UBIGINT)::HUGEINT AS bits, phash, "
+        f"row_number() OVER (ORDER BY {_BEST_FIRST}) AS place FROM picked WHERE phash IS NOT NULL), "
+        f"bands AS ({bands}), worse AS (SELECT DISTINCT y.bits FROM bands x JOIN bands y ON x.band = y.band "
+        f"AND x.part = y.part AND x.place < y.place WHERE bit_count(xor(x.bits, y.bits)) <= {distance}) "
+        "SELECT * FROM picked WHERE phash IS NULL OR phash NOT IN "
+        "(SELECT phash FROM hashes JOIN worse ON hashes.bits = worse.bits)"
+    )
+
+
+def _drawn(seed: int, purpose: str, table: str = "") -> str:
+    return f"md5('{seeded(seed, purpose)}' || {table}shard || chr(10) || {table}key)"
+
+
+def _rows(question: Question, sources: Sequence[Source], path: Path) -> str:
+    """Writes the answer: whole rows of what was picked, under names and in the order of the output."""
+    first = sources[0]
+    judged = [
+        f's{number}."{judge}" AS "{source.own(judge)}"'
+        for number, source in enumerate(sources)
+        for judge in source.judges
+    ]
+    others = [f's0."{f.name}"' for f in first.columns if f.name not in (*_PLACE, *first.judges)]
+    order = 's0.shard, s0."offset"'
+    if question.shuffle:
+        order = f"{_drawn(question.seed, 'shuffle', 's0.')}, {order}"
+    chosen = (
+        'SELECT shard AS picked_shard, "offset" AS picked_offset, count(*) OVER (PARTITION BY key) > 1 AS shared '
+        "FROM picked"
+    )
+    return (
+        "COPY (SELECT CASE WHEN shared THEN left(s0.shard, -4) || '/' || s0.key ELSE s0.key END AS key, "
+        's0.shard AS source_shard, s0.key AS source_key, s0."offset", s0.length, '
+        "'kept' AS status, '' AS reason, '' AS detail, s0.status AS source_status, "
+        f"{', '.join([*judged, *others])} "
+        + _from(sources).replace(
+            " WHERE ",
+            f' JOIN ({chosen}) ON picked_shard = s0.shard AND picked_offset = s0."offset" WHERE ',
+            1,
+        )
+        + f" ORDER BY {order}) TO {_quoted(str(path))} (FORMAT parquet, ROW_GROUP_SIZE {_ROWS_PER_GROUP})"
+    )
+
+
+def _check_keys(connection: duckdb.DuckDBPyConnection) -> None:
+    """Keys that several shards share get their shard's name in front; raise OutputError if that is taken too."""
+    row = connection.execute(
+        "SELECT min(key) FROM (SELECT left(shard, -4) || '/' || key AS key FROM picked "
+        "QUALIFY count(*) OVER (PARTITION BY picked.key) > 1) WHERE key IN (SELECT key FROM picked)"
+    ).fetchone()
+    if row is not None and row[0] is not None:
+        raise OutputError(f"two samples would have the key {row[0]!r}; select them in two parts")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

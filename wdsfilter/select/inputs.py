@@ -1,0 +1,118 @@
+"""Where the shards lie that an answer's samples come from, and whether they are still what was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from wdsfilter import ledger, storage
+from wdsfilter.errors import InputError, ReadError
+from wdsfilter.select.sources import Source
+from wdsfilter.shards.compression import is_compressed
+from wdsfilter.shards.source import Pattern, find_shards
+from wdsfilter.storage import Range
+
+_ASKED_AT_ONCE = 32
+
+
+def source_shards(answer: Path) -> list[str]:
+    """Names of the shards that the answer's samples come from, sorted."""
+    names: set[str] = set()
+    with pq.ParquetFile(answer) as file:
+        for group in range(file.num_row_groups):
+            column = file.read_row_group(group, columns=["source_shard"])["source_shard"]
+            names.update(pc.unique(column).to_pylist())
+    return sorted(names)
+
+
+def locate(
+    names: Sequence[str], patterns: Sequence[str], remaps: Sequence[str], sources: Sequence[Source]
+) -> dict[str, str]:
+    """Location of every named shard, each checked against its ledger.
+
+    ``patterns`` are those that the run was given; a remap ``OLD=NEW`` says where the shards lie whose names
+    begin with OLD. One that is a whole name vouches for the file, whose size is not compared then. Raises
+    InputError where a shard is not found, changed or compressed; ReadError.
+    """
+    if storage.STDIN in patterns:
+        raise InputError(
+            "standard input cannot be selected from: keep it in a file, and say --remap stdin.tar=FILE"
+        )
+    listed = {shard.name: shard.url for shard in find_shards([Pattern(path) for path in patterns])}
+    pairs = [_pair(remap) for remap in remaps]
+    found = {name: _remapped(name, pairs) or listed.get(name) for name in names}
+    if missing := [name for name, location in found.items() if location is None]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"{missing[0]}{more}: not among the input shards; name them as the run was told them (--shards PATTERN), "
+            "or say where they lie now (--remap OLD=NEW)"
+        )
+    located = {name: location for name, location in found.items() if location is not None}
+    vouched = {old for old, _ in pairs}  # a file in a shard's place, such as what was compressed
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        for complaint in pool.map(partial(_complaint, sources, vouched), located.items()):
+            if complaint is not None:
+                raise InputError(complaint)
+    return located
+
+
+def check_outside(located: Mapping[str, str], folder: Path) -> None:
+    """Raise InputError where an input shard lies in the folder that is written to."""
+    root = folder.resolve()
+    for location in located.values():
+        if storage.protocol(location) is None and root in Path(location).resolve().parents:
+            raise InputError(f"{location} lies in the output folder {folder}; choose another one")
+
+
+def _pair(remap: str) -> tuple[str, str]:
+    old, equals, new = remap.partition("=")
+    if not equals or not new:
+        raise InputError(
+            f"--remap {remap}: expected OLD=NEW, the beginnings of names and of where they lie now"
+        )
+    return old, new
+
+
+def _remapped(name: str, pairs: Sequence[tuple[str, str]]) -> str | None:
+    """Where the longest remap that fits says the shard lies."""
+    fitting = [(old, new) for old, new in pairs if name.startswith(old)]
+    if not fitting:
+        return None
+    old, new = max(fitting, key=lambda pair: len(pair[0]))
+    return new + name[len(old) :]
+
+
+def _complaint(sources: Sequence[Source], vouched: Set[str], item: tuple[str, str]) -> str | None:
+    name, location = item
+    try:
+        now = storage.stat(location)
+        for source in sources if name not in vouched else ():
+            if change := storage.changed(ledger.read_header(source.folder.ledger(name)).input, now):
+                return f"{storage.shown(location)} {change} when it was judged"
+        [start] = storage.read_ranges([Range(location, 0, min(8, now.size or 8))])
+    except ReadError as error:
+        return f"could not be read: {error}"
+    if is_compressed(start):
+        return (
+            f"{storage.shown(location)} is compressed, and samples cannot be copied out of its middle; "
+            f"decompress it, and say --remap {name}=FILE"
+        )
+    return None
+
+
+def unfinished(sources: Sequence[Source]) -> Iterator[str]:
+    """A remark for every run that is not finished, as far as its own list of shards tells."""
+    from wdsfilter.status import read_status
+
+    for source in sources:
+        status = read_status(source.folder)
+        if status.left or status.unread:
+            yield (
+                f"{source.folder.root} is {status.state}: {status.done} of {status.total} shards were judged, "
+                "and only these are selected from"
+            )

@@ -1,0 +1,127 @@
+"""A selection from its question to its goal: an output folder, a stream or a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+from wdsfilter import fingerprint
+from wdsfilter.errors import OutputError, QuestionError
+from wdsfilter.output import OutputFolder
+from wdsfilter.recipe import Output
+from wdsfilter.select import exports
+from wdsfilter.select.answer import Answer, ask, columns, worth
+from wdsfilter.select.copying import Copying
+from wdsfilter.select.cut import Cut, claim_folder, cut
+from wdsfilter.select.inputs import check_outside, locate, source_shards, unfinished
+from wdsfilter.select.question import Question
+from wdsfilter.select.sources import Source
+from wdsfilter.summary import finish
+
+FORMAT = 1
+"""Version of a selection's folder."""
+
+Tell = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is selected from what, and how the question may be worked on.
+
+    ``patterns`` and ``remaps`` say where the input shards lie; ``scores`` whether scores go along;
+    ``tell`` is called with remarks for a person.
+    """
+
+    question: Question
+    sources: Sequence[Source]
+    patterns: Sequence[str] = ()
+    remaps: Sequence[str] = ()
+    scores: bool = True
+    workers: int = 1
+    memory: str = "2GiB"
+    tell: Tell = lambda remark: None
+
+    def into(self, folder: OutputFolder, per_shard: int, check: Callable[[], None] = lambda: None) -> int:
+        """Cut even shards into ``folder``, and say how many samples they hold.
+
+        ``check`` is called between shards and may raise. Raises QuestionError, InputError, OutputError, ReadError.
+        """
+        for source in self.sources:
+            if source.folder.root == folder.root.resolve():
+                raise OutputError(f"{folder.root} is the run that is selected from; choose another folder")
+        record = self._record(per_shard)
+        folder.probe()
+        folder.remove_dead_temporaries()
+        temporary = folder.temporary()
+        temporary.mkdir()
+        try:
+            answer, copying = self._asked(temporary)
+            check_outside(copying.locations, folder.root)
+            claim_folder(folder, record)
+            job = Cut(
+                folder.root,
+                copying,
+                columns(self.sources),
+                answer.rows,
+                per_shard,
+                fingerprint.digest(record["sources"]),
+                fingerprint.digest(record["question"]),
+            )
+            for _ in cut(job, self.workers, check):
+                pass
+            finish(folder)
+            return answer.rows
+        finally:
+            folder.remove_own_temporaries()
+
+    def stream(self, file: BinaryIO) -> None:
+        """Write the chosen samples as one tar. Raises BrokenPipeError, and what :meth:`into` does."""
+        with TemporaryDirectory() as temporary:
+            answer, copying = self._asked(Path(temporary))
+            exports.stream(copying, answer.rows, file)
+
+    def export(self, path: Path) -> int:
+        """Write what was chosen as a list, and say how many samples it names. Raises QuestionError, OutputError."""
+        exports.check_export(path)
+        with TemporaryDirectory() as temporary:
+            answer = self._answer(Path(temporary))
+            exports.export(answer.path, path)
+            return answer.rows
+
+    def _asked(self, temporary: Path) -> tuple[Answer, Copying]:
+        answer = self._answer(temporary)
+        located = locate(source_shards(answer.path), self.patterns, self.remaps, self.sources)
+        judges = tuple(source.own(judge) for source in self.sources for judge in source.judges)
+        most = max(source.record.max_sample for source in self.sources)
+        output = Output(scores="member" if self.scores else "none")
+        return answer, Copying(answer.path, located, judges, output, most)
+
+    def _answer(self, temporary: Path) -> Answer:
+        for remark in unfinished(self.sources):
+            self.tell(remark)
+        answer = ask(self.question, self.sources, temporary, memory=self.memory, threads=self.workers)
+        for judge, count in answer.unseen.items():
+            self.tell(
+                f"{count:,} of {answer.readable:,} readable samples were never seen by {judge}: "
+                "an earlier judge rejected them"
+            )
+        if not answer.rows:
+            raise QuestionError(f"none of {answer.readable:,} readable samples is chosen")
+        by = f", the best by {answer.by}" if answer.by else ""
+        self.tell(f"{answer.rows:,} of {answer.readable:,} readable samples are chosen{by}")
+        return answer
+
+    def _record(self, per_shard: int) -> fingerprint.Record:
+        """The content of ``select.json``: everything that changes a byte of the output, and no path or time."""
+        return {
+            "wdsfilter": {"format": FORMAT, "run_format": fingerprint.FORMAT},
+            "question": self.question.record(worth(self.question, self.sources)),
+            "sources": [
+                {"name": s.name, "fingerprints": dict(s.record.fingerprints), "ledgers": s.digest()}
+                for s in self.sources
+            ],
+            "output": {"samples_per_shard": per_shard, "scores": "member" if self.scores else "none"},
+        }
