@@ -120,6 +120,17 @@ def open_read(location: str) -> Iterator[BinaryIO]:
             raw.close()
 
 
+def read_range(location: str, offset: int, length: int) -> bytes:
+    """So many bytes of an object from ``offset`` on, fewer at its end. Raises ReadError."""
+    with _transport(location):
+        if protocol(location) is None:
+            with open(location, "rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        filesystem, path = _remote(location)
+        return bytes(filesystem.cat_file(path, start=offset, end=offset + length))
+
+
 class _Checked(io.RawIOBase):
     """Turns every transport error, and an end that comes too early, into ReadError."""
 

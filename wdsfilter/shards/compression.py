@@ -19,6 +19,11 @@ MAX_RATIO = 100
 _FREE_BYTES = 64 << 20
 
 
+def is_compressed(start: bytes) -> bool:
+    """Whether a stream that begins like this is gzip, bzip2 or xz."""
+    return start.startswith(tuple(magic for magic, _ in _MAGIC))
+
+
 def decompressed(stream: BinaryIO) -> BinaryIO:
     """``stream`` itself, or its decompressed content when it begins like gzip, bzip2 or xz.
 
