@@ -50,12 +50,21 @@ class Card:
     justification: str
     truth: str
 
+    @property
+    def finest(self) -> float:
+        """The expected score, or the grade; below every one where there is neither."""
+        return self.values.get("score", self.values.get("grade", float("-inf")))
 
-def make_card(shard: str, found: Found, pair: Pair | None, ruler: Ruler | None, truth: str) -> Card:
+
+def make_card(
+    shard: str, found: Found, pair: Pair | None, ruler: Ruler | None, truth: str, *, with_picture: bool = True
+) -> Card:
     """``pair`` is what the sample gave, None where it is none."""
     row, note, picture = found.row, found.why, None
     image = pair.image if pair is not None else None
-    if image is not None:
+    if image is not None and not with_picture:
+        note = "left out, to keep the page small"
+    elif image is not None:
         try:
             picture = thumbnail(image)
         except BadImage as error:
