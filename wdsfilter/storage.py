@@ -217,6 +217,17 @@ def replace(temporary: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
+def replace_file(data: bytes, final: Path) -> None:
+    """Atomically put ``data`` in the place of ``final``, wherever that is: a temporary stands beside it meanwhile."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.{os.getpid()}")
+    try:
+        write_synced(temporary, data)
+        replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, so that a new name outlives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -35,7 +35,7 @@ def report(
     from wdsfilter.report.contents import gather
     from wdsfilter.report.page import render
     from wdsfilter.shards.source import Pattern, find_shards
-    from wdsfilter.storage import STDIN
+    from wdsfilter.storage import STDIN, replace_file
 
     if STDIN in (shards or []):
         raise InputError("--shards: standard input cannot be read here; give the shards' paths")
@@ -44,5 +44,5 @@ def report(
     with err.status("reading ledgers and pictures"):
         page = render(gather(run, inputs, seed))
     path = output or run.root / "wdsfilter" / "report.html"
-    run.replace(page, path)
+    replace_file(page, path)
     out.print(f"wrote {path} ({len(page) / 1e6:.1f} MB)", markup=False)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 _AT_ONCE = 8_000_000  # hashes in memory, 8 bytes each
+_NONE = np.zeros(0, np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ def count(ledgers: Iterable[Path], samples: int) -> Duplicates:
     passes = samples // _AT_ONCE + 1
     images = copies = most = kept_copies = 0
     for turn in range(passes):
-        everything, kept = (np.concatenate(found) for found in zip(*(_hashes(p, turn, passes) for p in paths), strict=True)) if paths else (np.zeros(0, np.uint64),) * 2
+        parts = [_hashes(path, turn, passes) for path in paths] or [(_NONE, _NONE)]
+        everything, kept = (np.concatenate(half) for half in zip(*parts, strict=True))
         _, times = np.unique(everything, return_counts=True)
         images += int((times > 1).sum())
         copies += len(everything) - len(times)
@@ -47,7 +50,7 @@ def count(ledgers: Iterable[Path], samples: int) -> Duplicates:
 def _hashes(path: Path, turn: int, passes: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Hashes of one ledger's images that belong to this turn: of all samples, and of the kept ones."""
     table = pq.read_table(path, columns=["image_sha256", "status"])
-    table = table.filter(~table.column("image_sha256").is_null())
+    table = table.filter(pc.is_valid(table.column("image_sha256")))
     texts = table.column("image_sha256").to_pylist()
     found = np.frombuffer(bytes.fromhex("".join(text[:16] for text in texts)), ">u8").astype(np.uint64)
     kept = np.array([status == "kept" for status in table.column("status").to_pylist()], bool)

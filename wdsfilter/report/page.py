@@ -44,6 +44,7 @@ def render(contents: Contents) -> bytes:
         flow=_flow(contents),
         heroes=_heroes(figures),
         curves=_curves(contents),
+        thresholds=_thresholds(figures),
         truth_rows=_truth_rows(figures),
         sizes=_sizes(figures),
         shards=_shards(contents),
@@ -145,6 +146,19 @@ def _curves(contents: Contents) -> list[tuple[Measure, plots.Chart]]:
             plots.Tick(n / 5 * plots.WIDTH, f"{lowest + span * n / 5:.3g}", bool(n % 5)) for n in range(6)
         ]
         found.append((measure, plots.line(xs, ys, ticks)))
+    return found
+
+
+def _thresholds(figures: Figures) -> list[tuple[Measure, list[dict[str, Any]]]]:
+    """What about ten thresholds of each measure keep, and the recipe's own."""
+    found = []
+    for measure in figures.ruler.measures if figures.ruler else ():
+        cuts = figures.cuts[measure.name]
+        kept, sizes = cuts.kept(), cuts.kept_bytes()
+        every = max(1, len(measure.edges) // 10)
+        places = set(range(0, len(measure.edges), every)) | {measure.edges.index(measure.start)}
+        rows = [{"edge": measure.edges[n], "kept": int(kept[n]), "bytes": int(sizes[n])} for n in sorted(places)]
+        found.append((measure, rows))
     return found
 
 

@@ -57,14 +57,15 @@
       dot.setAttribute("cx", part * box.getAttribute("x2"));
       dot.setAttribute("cy", (1 - measure.kept[place] / (data.samples || 1)) * box.getAttribute("y1"));
     }
+    for (const table of all("[data-table]")) table.hidden = table.dataset.table !== measure.name;
     for (const button of all("[data-measure]"))
       button.setAttribute("aria-pressed", button.dataset.measure === measure.name);
     cards.forEach((card, n) => {
       const known = data.cards[n];
       if (!known.open) return;
-      const state = keeps(known) ? "kept" : "dropped", verdict = card.querySelector(".verdict");
-      verdict.className = "verdict " + state;
-      verdict.querySelector(".state").textContent = state;
+      const fate = keeps(known) ? "kept" : "dropped", verdict = card.querySelector(".verdict");
+      verdict.className = "verdict " + fate;
+      verdict.querySelector(".state").textContent = fate;
     });
   }
 
