@@ -21,7 +21,8 @@ def report(
     folder: FolderArgument,
     shards: ShardsOption = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write it; else wdsfilter/report.html in the run.")
+        Path | None,
+        typer.Option("--output", "-o", help="Where to write it; else wdsfilter/report.html in the run."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed shows other samples.")] = 0,
 ) -> None:

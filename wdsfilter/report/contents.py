@@ -71,7 +71,9 @@ def gather(folder: OutputFolder, inputs: Sequence[Shard], seed: int) -> Contents
     cards: dict[Place, Card] = {}
     captions: dict[str, list[str]] = {"kept": [], "dropped": []}
     held = 0
-    for place, found in _find(folder, inputs, shown | compared["kept"] | compared["dropped"], ledgers, headers):
+    for place, found in _find(
+        folder, inputs, shown | compared["kept"] | compared["dropped"], ledgers, headers
+    ):
         pair = read_pair(reader, found.sample)
         for verdict, texts in captions.items():
             if place in compared[verdict] and pair is not None and pair.caption:

@@ -130,7 +130,9 @@ class Figures:
         for name, values in rows.sizes.items():
             counts = self.sizes.setdefault(name, np.zeros((2, _OCTAVES * PER_OCTAVE), np.int64))
             known = rows.readable & (values > 0)  # false for nan
-            places = np.floor((np.log2(values, where=known, out=np.zeros_like(values)) - _LOWEST) * PER_OCTAVE)
+            places = np.floor(
+                (np.log2(values, where=known, out=np.zeros_like(values)) - _LOWEST) * PER_OCTAVE
+            )
             places = np.clip(places, 0, counts.shape[1] - 1).astype(np.int64)
             for half, chosen in enumerate((known & rows.kept, known & ~rows.kept)):
                 counts[half] += np.bincount(places[chosen], minlength=counts.shape[1])

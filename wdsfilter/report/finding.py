@@ -53,7 +53,9 @@ def from_input(url: str, size: int | None, rows: Collection[Row]) -> Iterator[Fo
 def from_output(path: Path, rows: Collection[Row]) -> Iterator[Found]:
     """The samples of those of ``rows`` that were kept, from their output shard; only headers are read beside them."""
     wanted = {row["key"]: row for row in rows if row["status"] == "kept"}
-    yield from _none([r for r in rows if r["status"] != "kept"], "only in the input shards: give them with --shards")
+    yield from _none(
+        [r for r in rows if r["status"] != "kept"], "only in the input shards: give them with --shards"
+    )
     try:
         if not wanted:
             return

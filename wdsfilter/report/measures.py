@@ -108,7 +108,10 @@ def _ruler(judge: str, fields: set[str], grades: tuple[int, ...], rule: Any) -> 
     if "grade" in fields:
         measures.append(
             Measure(
-                "grade", "Grade", (*map(float, grades), grades[-1] + 1.0), grade if probability is None else None
+                "grade",
+                "Grade",
+                (*map(float, grades), grades[-1] + 1.0),
+                grade if probability is None else None,
             )
         )
     if "score" in fields:
@@ -116,7 +119,12 @@ def _ruler(judge: str, fields: set[str], grades: tuple[int, ...], rule: Any) -> 
     if "p" in fields:
         edges = {n / PROBABILITY_BINS for n in range(PROBABILITY_BINS + 1)} | {probability or 0.0}
         measures.append(
-            Measure("probability", f"P(grade \N{GREATER-THAN OR EQUAL TO} {worth:g})", tuple(sorted(edges)), probability)
+            Measure(
+                "probability",
+                f"P(grade \N{GREATER-THAN OR EQUAL TO} {worth:g})",
+                tuple(sorted(edges)),
+                probability,
+            )
         )
     measures.sort(key=lambda measure: measure.recipe is None)
     return Ruler(judge, grades, worth, tuple(measures))

@@ -33,7 +33,9 @@ def render(contents: Contents) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(n=_count, share=_share, size=_size, fixed=_fixed, short=plots.short, nice=_nice)
+    environment.filters.update(
+        n=_count, share=_share, size=_size, fixed=_fixed, short=plots.short, nice=_nice
+    )
     style, script = _file("style.css"), _file("script.js")
     figures, ruler = contents.figures, contents.figures.ruler
     text = environment.get_template("page.html").render(
@@ -94,7 +96,9 @@ def _data(contents: Contents) -> dict[str, Any]:
         "samples": contents.status.counts.samples,
         "worth": figures.worth,
         "measures": measures,
-        "cards": [{"values": card.values, "open": card.candidate, "status": card.status} for card in contents.cards],
+        "cards": [
+            {"values": card.values, "open": card.candidate, "status": card.status} for card in contents.cards
+        ],
         "groups": contents.groups,
     }
 
@@ -122,7 +126,8 @@ def _heroes(figures: Figures) -> list[tuple[Measure, list[plots.Bar], list[plots
             shown = plots.bars(edges[:-1], figures.cuts["grade"].pairs[:-1], len(edges) - 1, edges[-1])
             marks = [(edge + 0.5, f"{edge:g}") for edge in edges[:-1]]
         else:
-            shown = plots.bars(edges, figures.cuts[measure.name].pairs, _BINS, edges[-1])
+            rooted = measure.name == "probability"  # most pairs lie at its ends
+            shown = plots.bars(edges, figures.cuts[measure.name].pairs, _BINS, edges[-1], rooted=rooted)
             marks = [(edges[0] + (edges[-1] - edges[0]) * n / 9, "") for n in range(10)]
             if measure.name == "probability":
                 marks = [(n / 5, f"{n / 5:g}") for n in range(6)]
@@ -157,7 +162,9 @@ def _thresholds(figures: Figures) -> list[tuple[Measure, list[dict[str, Any]]]]:
         kept, sizes = cuts.kept(), cuts.kept_bytes()
         every = max(1, len(measure.edges) // 10)
         places = set(range(0, len(measure.edges), every)) | {measure.edges.index(measure.start)}
-        rows = [{"edge": measure.edges[n], "kept": int(kept[n]), "bytes": int(sizes[n])} for n in sorted(places)]
+        rows = [
+            {"edge": measure.edges[n], "kept": int(kept[n]), "bytes": int(sizes[n])} for n in sorted(places)
+        ]
         found.append((measure, rows))
     return found
 
@@ -219,13 +226,21 @@ def _shards(contents: Contents) -> dict[str, Any]:
 
 def _groups(contents: Contents) -> list[tuple[str, str]]:
     """Group -> what its button says, in the order in which they stand."""
-    said = {"best": "Best", "worst": "Worst", "above": "Just above", "below": "Just below", "random": "Random"}
+    said = {
+        "best": "Best",
+        "worst": "Worst",
+        "above": "Just above",
+        "below": "Just below",
+        "random": "Random",
+    }
     named = [(group, said[group]) for group in said if group in contents.groups]
     ruler: Ruler | None = contents.figures.ruler
     for grade in reversed(ruler.grades if ruler else ()):
         if f"grade {grade}" in contents.groups:
             named.append((f"grade {grade}", f"Grade {grade}"))
-    return named + [(group, group.removeprefix("reason ")) for group in contents.groups if group.startswith("reason ")]
+    return named + [
+        (group, group.removeprefix("reason ")) for group in contents.groups if group.startswith("reason ")
+    ]
 
 
 def _count(value: float) -> str:
@@ -251,7 +266,9 @@ def _fixed(value: float, digits: int = 2) -> str:
 
 def _nice(value: Any) -> str:
     """Options as JSON that a person reads; those that say nothing are left out."""
-    kept = {k: v for k, v in value.items() if v not in (None, [], {}, "")} if isinstance(value, Mapping) else value
+    kept = (
+        {k: v for k, v in value.items() if v not in (None, [], {}, "")}
+        if isinstance(value, Mapping)
+        else value
+    )
     return json.dumps(kept, indent=2, ensure_ascii=False)
-
-

@@ -47,10 +47,10 @@ class Chart:
     y: tuple[Tick, ...]
 
 
-def bars(edges: Sequence[float], counts: Ints, most: int, upper: float) -> list[Bar]:
+def bars(edges: Sequence[float], counts: Ints, most: int, upper: float, *, rooted: bool = False) -> list[Bar]:
     """A histogram of at most ``most`` bars over a box of :data:`HERO_WIDTH` by :data:`HERO_HEIGHT`.
 
-    ``edges`` are lower edges; the last bar ends at ``upper``.
+    ``edges`` are lower edges; the last bar ends at ``upper``. ``rooted`` heights are square roots of counts.
     """
     lowest = edges[0]
     span = (upper - lowest) / most
@@ -60,7 +60,8 @@ def bars(edges: Sequence[float], counts: Ints, most: int, upper: float) -> list[
     width = HERO_WIDTH / most
     found = []
     for place, count in enumerate(sums):
-        height = round(float(count) / highest * HERO_HEIGHT, 2)
+        part = float(count) / highest
+        height = round((part**0.5 if rooted else part) * HERO_HEIGHT, 2)
         low = round(lowest + place * span, 6)
         found.append(
             Bar(
@@ -79,7 +80,9 @@ def bars(edges: Sequence[float], counts: Ints, most: int, upper: float) -> list[
 def line(xs: Sequence[float], ys: Sequence[float], x_ticks: Sequence[Tick] = ()) -> Chart:
     """A line through points with x from 0 to 1 and y from 0 to 1, y read in percent."""
     ticks = tuple(Tick(round((1 - n / 4) * HEIGHT, 1), f"{25 * n} %", bool(n % 2)) for n in range(5))
-    return Chart((_path([(x * WIDTH, (1 - y) * HEIGHT) for x, y in zip(xs, ys, strict=True)]),), tuple(x_ticks), ticks)
+    return Chart(
+        (_path([(x * WIDTH, (1 - y) * HEIGHT) for x, y in zip(xs, ys, strict=True)]),), tuple(x_ticks), ticks
+    )
 
 
 def compared(counts: Ints) -> Chart | None:

@@ -42,7 +42,5 @@ def shares(headers: Mapping[str, Header]) -> Sequence[ShardShare]:
         chance = math.sqrt(max(middle * (1 - middle), 0.25 / max(counts.samples, 1)) / max(counts.samples, 1))
         far = name in parts and abs(share - middle) > _FAR * max(spread, chance)
         damage = f"{header.damage.reason}: {header.damage.detail}" if header.damage else ""
-        found.append(
-            ShardShare(name, counts.samples, counts.kept, counts.unreadable, share, far, damage)
-        )
+        found.append(ShardShare(name, counts.samples, counts.kept, counts.unreadable, share, far, damage))
     return found

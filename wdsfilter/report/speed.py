@@ -42,7 +42,9 @@ def measure(events: Sequence[dict[str, Any]]) -> Speed:
     times = [float(event.get("time", 0)) for event in events]
     if not times:
         return Speed()
-    commits = [(float(e.get("time", 0)), int(e.get("samples", 0))) for e in events if e["event"] == "committed"]
+    commits = [
+        (float(e.get("time", 0)), int(e.get("samples", 0))) for e in events if e["event"] == "committed"
+    ]
     first, last = times[0], max([time for time, _ in commits] or times)
     rates = [0.0] * min(_BINS, len(commits))
     for time, samples in commits:

@@ -40,10 +40,16 @@ class Vocabulary:
 def compare(kept: Sequence[str], others: Sequence[str]) -> Vocabulary:
     """The words of two lists of captions that tell them apart; a word counts once a caption."""
     with_word, without = (
-        Counter(word for text in texts for word in set(_WORD.findall(text.lower()))) for texts in (kept, others)
+        Counter(word for text in texts for word in set(_WORD.findall(text.lower())))
+        for texts in (kept, others)
     )
     words = [
-        Word(text, with_word[text], without[text], _leaning(with_word[text], len(kept), without[text], len(others)))
+        Word(
+            text,
+            with_word[text],
+            without[text],
+            _leaning(with_word[text], len(kept), without[text], len(others)),
+        )
         for text in with_word.keys() | without.keys()
         if with_word[text] + without[text] >= _FEWEST
     ]
