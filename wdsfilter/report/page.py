@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from wdsfilter.report import plots
-from wdsfilter.report.cards import Card
 from wdsfilter.report.contents import Contents
 from wdsfilter.report.figures import SIZES, Figures
 from wdsfilter.report.measures import Measure, Ruler
