@@ -24,18 +24,15 @@ class Measure:
     """A number that a pair is kept by from a threshold on.
 
     ``edges`` (ascending) are all places where the threshold can stand; counts between two of them are
-    exact. ``recipe`` is where the recipe put it, None where the recipe decides by another measure.
+    exact. ``recipe`` is where the recipe put it, None where the recipe decides by another measure;
+    ``start`` is where it stands at first.
     """
 
     name: str
     label: str
     edges: tuple[float, ...]
     recipe: float | None
-
-    @property
-    def start(self) -> float:
-        """Where the threshold stands at first."""
-        return self.edges[len(self.edges) // 2] if self.recipe is None else self.recipe
+    start: float
 
     def places(self, values: Floats) -> npt.NDArray[np.intp]:
         """For each value, the last edge that it reaches: it is kept by this one and all before it."""
@@ -101,43 +98,42 @@ def find_ruler(record: Mapping[str, Any], schema: pa.Schema) -> Ruler | None:
 
 
 def _ruler(judge: str, fields: set[str], grades: tuple[int, ...], rule: Any) -> Ruler:
+    """The ruler of a judge that has these ``fields``, by its ``at_least``."""
     said = rule if isinstance(rule, dict) else {"grade": rule}
     grade, score, probability = said.get("grade"), said.get("score"), said.get("with_probability")
     worth = next((float(value) for value in (grade, score) if value is not None), _DEFAULT_WORTH)
-    measures = []
+    measures: list[Measure] = []
+
+    def offer(name: str, label: str, edges: set[float], recipe: float | None, usual: float) -> None:
+        places = tuple(sorted(edges if recipe is None else edges | {float(recipe)}))
+        nearest = min(places, key=lambda edge: abs(edge - usual))
+        measures.append(Measure(name, label, places, recipe, nearest if recipe is None else float(recipe)))
+
     if "grade" in fields:
-        measures.append(
-            Measure(
-                "grade",
-                "Grade",
-                (*map(float, grades), grades[-1] + 1.0),
-                grade if probability is None else None,
-            )
-        )
+        edges = {*map(float, grades), grades[-1] + 1.0}
+        offer("grade", "Grade", edges, grade if probability is None else None, worth)
     if "score" in fields:
-        measures.append(Measure("score", "Expected score", _score_edges(grades, score), score))
+        offer("score", "Expected score", _score_edges(grades), score, worth)
     if "p" in fields:
-        edges = {n / PROBABILITY_BINS for n in range(PROBABILITY_BINS + 1)} | {probability or 0.0}
-        measures.append(
-            Measure(
-                "probability",
-                f"P(grade \N{GREATER-THAN OR EQUAL TO} {worth:g})",
-                tuple(sorted(edges)),
-                probability,
-            )
+        label = f"P(grade \N{GREATER-THAN OR EQUAL TO} {worth:g})"
+        offer(
+            "probability",
+            label,
+            {n / PROBABILITY_BINS for n in range(PROBABILITY_BINS + 1)},
+            probability,
+            0.5,
         )
     measures.sort(key=lambda measure: measure.recipe is None)
     return Ruler(judge, grades, worth, tuple(measures))
 
 
-def _score_edges(grades: tuple[int, ...], threshold: float | None) -> tuple[float, ...]:
-    """Hundredths, tenths, ... of a grade: about a thousand, and the recipe's own."""
+def _score_edges(grades: tuple[int, ...]) -> set[float]:
+    """Hundredths, tenths, ... of a grade: about a thousand."""
     lowest, highest = grades[0], grades[-1]
     step = 0.01
     while (highest - lowest) / step > 1000:
         step *= 10
-    edges = {round(lowest + n * step, 6) for n in range(round((highest - lowest) / step) + 1)}
-    return tuple(sorted(edges if threshold is None else edges | {threshold}))
+    return {round(lowest + n * step, 6) for n in range(round((highest - lowest) / step) + 1)}
 
 
 def _grades(scale: Mapping[str, Any] | None) -> tuple[int, ...]:

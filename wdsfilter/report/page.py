@@ -122,7 +122,9 @@ def _heroes(figures: Figures) -> list[tuple[Measure, list[plots.Bar], list[plots
     for measure in figures.ruler.measures if figures.ruler else ():
         edges = measure.edges
         if measure.name == "grade":  # a grade's bar stands between its threshold and the next one's
-            shown = plots.bars(edges[:-1], figures.cuts["grade"].pairs[:-1], len(edges) - 1, edges[-1])
+            shown = plots.bars(
+                edges[:-1], figures.cuts["grade"].pairs[:-1], round(edges[-1] - edges[0]), edges[-1]
+            )
             marks = [(edge + 0.5, f"{edge:g}") for edge in edges[:-1]]
         else:
             rooted = measure.name == "probability"  # most pairs lie at its ends
