@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from wdsfilter.demo.truth import COLUMN as TRUTH
 from wdsfilter.errors import OutputError
 from wdsfilter.events import read_events
 from wdsfilter.ledger import Header
@@ -18,7 +19,7 @@ from wdsfilter.output import OutputFolder
 from wdsfilter.pairs import PairReader
 from wdsfilter.report import duplicates, shares, speed, words
 from wdsfilter.report.cards import Card, make_card, read_pair
-from wdsfilter.report.figures import TRUTH, Figures, read_batches
+from wdsfilter.report.figures import Figures, read_batches
 from wdsfilter.report.finding import Found, from_input, from_output
 from wdsfilter.report.measures import find_ruler
 from wdsfilter.report.picks import Picks, Place, read_picked

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from wdsfilter import storage
 from wdsfilter.errors import ReadError
@@ -89,16 +89,16 @@ def _at(url: str, place: Row, row: Row | None = None) -> Found:
     if place["length"] > MOST_BYTES:
         return Found(row, None, f"more than {MOST_BYTES >> 20} MiB")
     data = storage.read_range(url, place["offset"], place["length"]) + bytes(tar.RECORD)
-    with closing(read_samples(io.BufferedReader(io.BytesIO(data)))) as samples:  # type: ignore[arg-type]
-        sample = next(samples, None)
+    stream = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, io.BytesIO(data))))
+    sample = next(read_samples(stream), None)
     return _checked(row, sample)
 
 
 def _streamed(url: str, rows: Collection[Row]) -> Iterator[Found]:
     """From a compressed shard, in which nothing can be found but by reading all before it."""
     wanted = {row["offset"]: row for row in rows}
-    with storage.open_read(url) as raw, closing(read_samples(decompressed(raw))) as samples:
-        for sample in samples:
+    with storage.open_read(url) as raw:
+        for sample in read_samples(decompressed(raw)):
             if wanted and sample.offset in wanted:
                 yield _checked(wanted.pop(sample.offset), sample)
             if not wanted:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from wdsfilter.report import plots
 from wdsfilter.report.contents import Contents
-from wdsfilter.report.figures import SIZES, Figures
+from wdsfilter.report.figures import SIZES, Figures, bin_edges
 from wdsfilter.report.measures import Measure, Ruler
 
 _MOST_SHARDS = 4000  # dots
@@ -67,7 +67,7 @@ def escaped_json(value: object) -> str:
 
 
 def _file(name: str) -> str:
-    return resources.files("wdsfilter.report").joinpath("templates", name).read_text("utf-8")
+    return resources.files("wdsfilter.report").joinpath("templates").joinpath(name).read_text("utf-8")
 
 
 def _hash(text: str) -> str:
@@ -203,7 +203,7 @@ def _sizes(figures: Figures) -> list[tuple[str, plots.Chart, list[tuple[str, int
         chart = plots.compared(counts) if counts is not None else None
         if counts is None or chart is None:
             continue
-        edges = plots.bin_edges(counts.shape[1])
+        edges = bin_edges(counts.shape[1])
         rows = [
             (plots.short(float(edges[place])), int(counts[0, place]), int(counts[1, place]))
             for place in counts.sum(axis=0).nonzero()[0]
