@@ -97,7 +97,7 @@ def gather(folder: OutputFolder, inputs: Sequence[Shard], seed: int) -> Contents
         duplicates.count(ledgers.values(), status.counts.samples),
         words.compare(captions["kept"], captions["dropped"]),
         [cards[place] for place in order],
-        {group: [numbers[place] for place in places] for group, places in groups.items()},
+        {group: [numbers[place] for place in places if place in numbers] for group, places in groups.items()},
         bool(inputs),
     )
 
