@@ -303,7 +303,7 @@ def test_what_transformers_4_has_saved_is_known(tiny_checkpoint: Path, tmp_path:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        pytest.param({"model": "/no/such/folder"}, "expected a folder or a hub name", id="no-folder"),
+        pytest.param({"model": "/no/such/folder"}, "a folder, or a hub name", id="no-folder"),
         pytest.param({"model": "owner/name"}, "cannot be had from the hub", id="no-hub"),
     ],
 )

@@ -190,6 +190,17 @@ def open_read(location: str) -> Iterator[BinaryIO]:
             raw.close()
 
 
+def read_range(location: str, offset: int, length: int) -> bytes:
+    """So many bytes of an object from ``offset`` on, fewer at its end. Raises ReadError."""
+    with _transport(location):
+        if protocol(location) is None:
+            with open(location, "rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        filesystem, path = _remote(location)
+        return bytes(filesystem.cat_file(path, start=offset, end=offset + length))
+
+
 class _Checked(io.RawIOBase):
     """Turns every transport error, and an end that comes too early, into ReadError."""
 
@@ -274,6 +285,17 @@ def replace(temporary: Path, final: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(temporary, final)
     sync_folder(final.parent)
+
+
+def replace_file(data: bytes, final: Path) -> None:
+    """Atomically put ``data`` in the place of ``final``, wherever that is: a temporary stands beside it meanwhile."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.{os.getpid()}")
+    try:
+        write_synced(temporary, data)
+        replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

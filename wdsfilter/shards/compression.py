@@ -20,8 +20,8 @@ _FREE_BYTES = 64 << 20
 
 
 def is_compressed(start: bytes) -> bool:
-    """Whether a stream that begins like this (six bytes are enough) is compressed."""
-    return any(start.startswith(magic) for magic, _ in _MAGIC)
+    """Whether a stream that begins like this is gzip, bzip2 or xz."""
+    return start.startswith(tuple(magic for magic, _ in _MAGIC))
 
 
 def decompressed(stream: BinaryIO) -> BinaryIO:

@@ -1,0 +1,282 @@
+"""The report: its numbers are the ledgers', strangers' text stays text, and the page needs nothing else."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import vlm_run
+from tests.runs import jpeg, make_shards, write_recipe, write_shard
+from wdsfilter import ledger
+from wdsfilter.cli import main
+from wdsfilter.demo.world import write_world
+from wdsfilter.output import OutputFolder
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\u2028{{ 7 * 7 }} & \"'<!--"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Output of a run with probabilities and known truth, and its input shards."""
+    folder = tmp_path_factory.mktemp("report")
+    shards = write_world(folder / "in", samples=120, samples_per_shard=40, seed=3, broken=0.05)
+    with pytest.MonkeyPatch.context() as patch:
+        return vlm_run(folder, shards, patch, HOSTILE), shards
+
+
+@pytest.fixture(scope="module")
+def page(world: tuple[Path, str]) -> Path:
+    out, shards = world
+    assert main(["report", str(out), "--shards", shards]) == 0
+    return out / "wdsfilter/report.html"
+
+
+def embedded(page: Path) -> dict[str, Any]:
+    """The data that the page's script works on."""
+    found = re.search(
+        r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.S
+    )
+    assert found is not None
+    loaded: dict[str, Any] = json.loads(found[1])
+    return loaded
+
+
+def rows_of(out: Path) -> list[ledger.Row]:
+    folder = OutputFolder(out)
+    return [row for name in folder.shard_names() for row in ledger.read_rows(folder.ledger(name))]
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text between tags, as a browser would split them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_counts_at_every_threshold_are_the_ledgers(world: tuple[Path, str], page: Path) -> None:
+    """At each place of the slider, kept pairs and those of them that are right are what the ledgers hold."""
+    rows = [row for row in rows_of(world[0]) if row["vlm"] is not None]
+    data = embedded(page)
+    assert [measure["name"] for measure in data["measures"]] == ["probability", "grade", "score"]
+    for measure in data["measures"]:
+        for place, edge in enumerate(measure["edges"]):
+            if measure["name"] == "probability":
+                kept = [row for row in rows if sum(row["vlm"]["p"][8:]) >= edge]
+            else:
+                kept = [row for row in rows if row["vlm"][measure["name"]] >= edge]
+            assert measure["kept"][place] == len(kept), (measure["name"], edge)
+            assert measure["bytes"][place] == sum(row["length"] + 1024 for row in kept)
+            assert measure["right"][place] == sum(int(row["score"]) >= 9 for row in kept)
+
+
+def test_the_recipe_s_threshold_keeps_what_the_run_kept(world: tuple[Path, str], page: Path) -> None:
+    """The slider starts where the recipe put the threshold, and the page then says what the run says."""
+    main_measure = embedded(page)["measures"][0]
+    place = main_measure["edges"].index(main_measure["start"])
+    kept = sum(row["status"] == "kept" for row in rows_of(world[0]))
+    assert main_measure["start"] == 0.5
+    assert main_measure["kept"][place] == kept > 0
+    assert f"<h1>{kept} of 120 pairs kept</h1>" in page.read_text("utf-8")
+
+
+def test_every_reason_and_its_count_are_told(world: tuple[Path, str], page: Path) -> None:
+    """The flow names each reason for which pairs were lost, with their number."""
+    text = page.read_text("utf-8")
+    lost = [row["reason"] for row in rows_of(world[0]) if row["reason"]]
+    assert lost
+    for reason in set(lost):
+        row = re.search(rf"<code>{re.escape(reason)}</code></th>.*?</tr>", text, re.S)
+        assert row is not None
+        assert f"&minus;{lost.count(reason)}</td>" in row[0]
+
+
+def test_strangers_text_stays_text(tmp_path: Path, world: tuple[Path, str], page: Path) -> None:
+    """Captions, keys and justifications that are markup, template or script come out as text."""
+    write_shard(
+        tmp_path / "in/<img src=y>.tar",
+        ["<b onclick=x>&amp;", HOSTILE.replace("/", "").replace(".", "")],
+        HOSTILE.replace("{", "{{").replace("}", "}}"),
+    )
+    recipe = write_recipe(tmp_path)
+    arguments = ["--shards", str(tmp_path / "in")]
+    assert main(["run", str(recipe), *arguments, "-o", str(tmp_path / "out")]) == 0
+    assert main(["report", str(tmp_path / "out"), *arguments]) == 0
+    for path in (page, tmp_path / "out/wdsfilter/report.html"):
+        text = path.read_text("utf-8")
+        found = Elements(text)
+        assert not any(
+            name.startswith("on") or name == "style" for _, attributes in found.tags for name in attributes
+        )
+        assert [tag for tag, _ in found.tags].count("script") == 2
+        assert all((a["src"] or "").startswith("data:image/webp;") for tag, a in found.tags if tag == "img")
+        assert HOSTILE in found.texts
+
+
+def test_page_needs_no_network(page: Path) -> None:
+    """Nothing on the page is fetched from anywhere, and its policy forbids it."""
+    found = Elements(page.read_text("utf-8"))
+    references = [
+        value
+        for _, attributes in found.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href")
+    ]
+    assert references
+    assert all((value or "").startswith(("data:image/", "#")) for value in references)
+    [policy] = [a["content"] for tag, a in found.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+
+
+def test_same_folder_same_page(world: tuple[Path, str], page: Path, tmp_path: Path) -> None:
+    """The page is a function of folder, shards and seed: no clock, no chance."""
+    out, shards = world
+    for name, seed in (("a", 0), ("b", 1)):
+        assert (
+            main(["report", str(out), "--shards", shards, "-o", str(tmp_path / name), "--seed", str(seed)])
+            == 0
+        )
+    assert (tmp_path / "a").read_bytes() == page.read_bytes()
+    assert (tmp_path / "b").read_bytes() != page.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_page_is_small(page: Path) -> None:
+    """The page stays below 8 MB: a few hundred small pictures, whatever the run's size."""
+    assert page.stat().st_size < 8_000_000
+    assert len(embedded(page)["cards"]) < 600
+
+
+def test_without_input_only_kept_samples_have_pictures(world: tuple[Path, str], tmp_path: Path) -> None:
+    """Without --shards, pictures of kept samples come from the output, and the page says that others lack theirs."""
+    path = tmp_path / "report.html"
+    assert main(["report", str(world[0]), "-o", str(path)]) == 0
+    text = path.read_text("utf-8")
+    assert "cannot be shown" in text
+    statuses = [card["status"] for card in embedded(path)["cards"]]
+    assert text.count("<img ") == statuses.count("kept") > 0
+
+
+def test_unfinished_run(tmp_path: Path) -> None:
+    """A run that is not finished has a page too, which says so."""
+    shards, recipe, out = make_shards(tmp_path / "in", 3), write_recipe(tmp_path), tmp_path / "out"
+    assert main(["run", str(recipe), "--shards", shards, "-o", str(out)]) == 0
+    (out / "wdsfilter/ledger/s-0001.parquet").unlink()
+    assert main(["report", str(out), "--shards", shards]) == 0
+    text = (out / "wdsfilter/report.html").read_text("utf-8")
+    assert "<strong>unfinished</strong>" in text
+    for path in (out / "wdsfilter/ledger").iterdir():
+        path.unlink()
+    assert main(["report", str(out)]) == 0
+
+
+def test_rules_alone(tmp_path: Path) -> None:
+    """A run whose only judge is `rules` has no threshold to move, and a page of all the rest."""
+    shards = make_shards(tmp_path / "in", 2)
+    recipe = write_recipe(tmp_path, "judges: [rules: {min_words: 2}]\nguard: off\n")
+    assert main(["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]) == 0
+    assert main(["report", str(tmp_path / "out"), "--shards", shards]) == 0
+    page = tmp_path / "out/wdsfilter/report.html"
+    assert embedded(page)["measures"] == []
+    assert 'id="slider"' not in page.read_text("utf-8")
+
+
+def test_another_shard_of_that_name(tmp_path: Path) -> None:
+    """A shard that is not the one that was judged gives no pictures, and the page says why."""
+    write_shard(tmp_path / "in/s.tar", ["a", "b"])
+    recipe, out = write_recipe(tmp_path), tmp_path / "out"
+    assert main(["run", str(recipe), "--shards", str(tmp_path / "in"), "-o", str(out)]) == 0
+    write_shard(tmp_path / "in/s.tar", [f"c{n}" for n in range(20)])
+    assert main(["report", str(out), "--shards", str(tmp_path / "in")]) == 0
+    text = (out / "wdsfilter/report.html").read_text("utf-8")
+    assert "<img " not in text
+    assert "when it was judged" in text
+
+
+def test_exact_duplicates_are_counted(tmp_path: Path) -> None:
+    """Images that are there more than once, byte for byte, are counted over all shards."""
+    from tests.shards import write_shard as write_members
+
+    members = [
+        (f"{n}.{kind}", data)
+        for n in range(4)
+        for kind, data in (("jpg", jpeg(n % 2)), ("txt", b"two words"))
+    ]
+    write_members(tmp_path / "in/a.tar", members)
+    assert (
+        main(
+            [
+                "run",
+                str(write_recipe(tmp_path)),
+                "--shards",
+                str(tmp_path / "in"),
+                "-o",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 0
+    )
+    assert main(["report", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out/wdsfilter/report.html").read_text("utf-8")
+    assert "byte for byte: 2; copies too many: 2" in text
+
+
+def test_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that is no run's is a user's mistake."""
+    assert main(["report", str(tmp_path)]) == 1
+    assert "is not the output folder of a run" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
+def test_in_a_browser_slider_and_search_work(page: Path, tmp_path: Path) -> None:
+    """Opened from its file, with a threshold and a search in its address, the page shows both and logs no error."""
+    data = embedded(page)
+    measure = next(m for m in data["measures"] if m["name"] == "grade")
+    switches = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    switches += "--disable-background-networking --disable-component-update --enable-logging=stderr"
+    done = subprocess.run(
+        [
+            str(CHROMIUM),
+            *switches.split(),
+            f"--user-data-dir={tmp_path}",
+            "--virtual-time-budget=2000",
+            "--dump-dom",
+            f"{page.as_uri()}#measure=grade&threshold=8&search=star",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr
+    found = Elements(done.stdout)
+    kept = measure["kept"][measure["edges"].index(8)]
+    assert re.search(r'id="r-kept">(\d+)<', done.stdout)[1] == str(kept)  # type: ignore[index]
+    shown = [a for tag, a in found.tags if a.get("class") == "card" and "hidden" not in a]
+    captions = re.findall(r'<p class="caption">(.*?)</p>', page.read_text("utf-8"), re.S)
+    assert len(shown) == sum("star" in html.unescape(caption).lower() for caption in captions) > 0
+    for attributes in shown:
+        card = data["cards"][int(attributes["data-number"] or "")]
+        if card["open"]:
+            state = "kept" if card["values"]["grade"] >= 8 else "dropped"
+            where = done.stdout.index(f'data-number="{attributes["data-number"]}"')
+            assert f'"verdict {state}"' in done.stdout[where:].partition("</li>")[0]

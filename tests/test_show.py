@@ -1,0 +1,47 @@
+"""`show`: everything that is known of one sample."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.runs import make_shards, write_recipe
+from wdsfilter import ledger
+from wdsfilter.cli import main
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[Path, str]:
+    shards, out = make_shards(tmp_path / "in", 2), tmp_path / "out"
+    assert main(["run", str(write_recipe(tmp_path)), "--shards", shards, "-o", str(out)]) == 0
+    return out, shards
+
+
+def test_row_caption_and_picture(
+    run: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sample's whole ledger row, its shard and its caption are printed, its picture is written."""
+    out, shards = run
+    row = list(ledger.read_rows(out / "wdsfilter/ledger/s-0001.parquet"))[3]
+    capsys.readouterr()
+    picture = tmp_path / "a.png"
+    assert main(["show", str(out), row["key"], "--shards", shards, "--picture", str(picture)]) == 0
+    printed = capsys.readouterr().out.partition("wrote ")[0]
+    assert json.loads(printed) == {"shard": "s-0001.tar", **row, "caption": "short"}
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+
+
+def test_dropped_sample_without_input(run: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --shards a dropped sample has its row, and the word that its picture is in the input only."""
+    assert main(["show", str(run[0]), "000100003"]) == 0
+    assert "give them with --shards" in capsys.readouterr().err
+
+
+def test_no_such_key(run: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A key that no ledger has is a user's mistake."""
+    assert main(["show", str(run[0]), "nobody"]) == 1
+    assert "no ledger has the key 'nobody'" in capsys.readouterr().err
