@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ import pytest
 from tests import stock
 from tests.runs import finished, start
 from tests.test_ranks import launch
-from tests.training import PIXELS, content, log, losses, parsed, scored_shard, write_recipe
+from tests.training import PIXELS, content, log, losses, parsed, score_pairs, scored_shard, write_recipe
 from wdsfilter.cli import main
 from wdsfilter.engine.contract import OwnContract, write_contract
 from wdsfilter.errors import Interrupted
 from wdsfilter.judges import Runtime, vlm
+from wdsfilter.samples import Pair
 from wdsfilter.stop import Stop
 from wdsfilter.training import finetune, job
 from wdsfilter.training.folder import TrainingFolder
@@ -71,10 +71,10 @@ def test_the_loss_falls(
     output = trained(recipe, tmp_path / "out")
     by_step = losses(output)
     assert list(by_step) == list(range(1, 9))
-    assert by_step[7] + by_step[8] < 0.8 * (by_step[1] + by_step[2])
+    assert by_step[7] + by_step[8] < 0.9 * (by_step[1] + by_step[2])
     held_out = [line["held_out"] for line in log(output) if "held_out" in line]
     assert len(held_out) == 8
-    assert held_out[-1]["loss"] < 0.8 * held_out[0]["loss"]
+    assert held_out[-1]["loss"] < 0.9 * held_out[0]["loss"]
     assert {"loss", "mae", "spearman", "exact"} == held_out[-1].keys()
 
 
@@ -261,6 +261,7 @@ def test_a_question_of_ones_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """Prompt, scale and answer come from the train recipe: a judge learns yes or no, and `run`'s judge obeys it."""
     shard = scored_shard(
         tmp_path / "s.tar",
+        count=160,
         change=lambda fields, caption: {"long": "yes" if len(caption.split()) > 5 else "no"},
     )
     judge = {
@@ -271,9 +272,9 @@ def test_a_question_of_ones_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
     }
     judge |= {"answer": "long: (", "pattern": r"long: \((\w+)\)", "answers_for": "captions in English"}
     answers = {"closing": ")", "grade_weight": 10.0}
-    recipe = content(tiny_checkpoint, shard, judge=judge, answers=answers, held_out={"every": 60})
+    recipe = content(tiny_checkpoint, shard, judge=judge, answers=answers, held_out={"every": 80})
     recipe["data"]["score"] = "long"
-    recipe["training"] |= {"steps": 60, "optimizer": {"learning_rate": 8e-3}, "schedule": {"hold": 0.6}}
+    recipe["training"] |= {"steps": 80, "optimizer": {"learning_rate": 8e-3}, "schedule": {"hold": 0.6}}
     recipe["run"] |= {"pairs_at_once": 8, "gradient_checkpointing": False}
     output = trained(recipe, tmp_path / "out")
     assert log(output)[-1]["held_out"]["exact"] > 0.85
@@ -283,10 +284,11 @@ def test_a_question_of_ones_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert options.prompt == judge["prompt"]
     assert any("captions in English" in remark for remark in remarks)
     read = loaded(output, at_least={"grade": 1})
-    images = stock.pairs(2)
-    short, long = (replace(images[i], caption=said) for i, said in enumerate(("a dog", "a dog " * 4)))
-    numbers = read.score([read.prepare(pair).value for pair in (short, long)])
-    assert [number["grade"] for number in numbers] == [0, 1]
+    right = 0
+    for key, image, caption, _ in score_pairs(20, seed=1):
+        (numbers,) = read.score([read.prepare(Pair(key, image, caption, {})).value])
+        right += numbers["grade"] == (len(caption.split()) > 5)
+    assert right >= 16
 
 
 def test_a_base_hands_its_contract_on(tiny_checkpoint: Path, shard: Path, tmp_path: Path) -> None:
