@@ -17,7 +17,7 @@ from wdsfilter.errors import BadImage, InputError, MissingExtra
 from wdsfilter.images import decode
 from wdsfilter.training.recipe import Data
 from wdsfilter.training.scored import Found, find_pairs, split
-from wdsfilter.training.source import order
+from wdsfilter.training.source import PairSource, order
 
 GRADES = Scale(lowest=1, highest=10).grades()
 PNG = stock.png(stock.noise(8, 8))
@@ -119,7 +119,9 @@ def test_other_scales_have_other_texts(tmp_path: Path) -> None:
 def test_sides_follow_from_keys(tmp_path: Path) -> None:
     """A pair's side depends on its key and the seed alone, whatever else there is, and shares are about right."""
     few = find_pairs(shard_of(tmp_path / "few/a.tar", ['{"score": 5}'] * 100), GRADES)
-    many = find_pairs(shard_of(tmp_path / "many/a.tar", ['{"score": 5}'] * 300), GRADES)
+    shard_of(tmp_path / "many/0.tar", ['{"score": 5}'] * 100)
+    shard_of(tmp_path / "many/a.tar", ['{"score": 5}'] * 200)
+    many = find_pairs(Data.model_validate({"shards": str(tmp_path / "many")}), GRADES)
 
     def held_out(found: Found, seed: int = 0) -> set[str]:
         trained, aside = split(found, 0.2, seed)
@@ -153,7 +155,7 @@ def test_an_epoch_is_every_pair_once() -> None:
 def test_an_unreadable_image_is_told_and_replaced(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A pair whose image is broken is named once, and steps are as large as ever."""
+    """A pair whose image is broken is named once, and the training goes on."""
     shard = scored_shard(tmp_path / "s.tar", 12)
     data = shard.read_bytes()
     start = data.index(b"\x89PNG", data.index(b"00003.png"))
@@ -163,6 +165,33 @@ def test_an_unreadable_image_is_told_and_replaced(
     assert main(["train", str(write_recipe(tmp_path, recipe)), "-o", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().err.count("unreadable: s/00003: image_") == 1
     assert len([line for line in log(tmp_path / "out") if "loss" in line]) == 6
+
+
+def test_batches_are_full_whatever_cannot_be_read(tmp_path: Path) -> None:
+    """A batch is a function of its number: readable pairs in the epochs' order, the next one standing in for
+    one that cannot be read; when none can, that is a line."""
+    found = find_pairs(shard_of(tmp_path / "a.tar", ['{"score": 5}'] * 10), GRADES)
+
+    class Maker:
+        """Makes a key of every pair but those with an odd number, all of them where ``none``."""
+
+        def __init__(self, none: bool = False) -> None:
+            self.none = none
+
+        def examples(self, pairs: Any, numbers: Any) -> list[str]:
+            keys = [pairs[number].pair.key for number in numbers]
+            return [key for key in keys if not self.none and int(key[-1]) % 2 == 0]
+
+    def source(maker: Any) -> PairSource:
+        return PairSource(found.pairs, maker, size=4, seed=0)
+
+    forward = [source(Maker()).batch(number) for number in range(5)]
+    backward = [source(Maker()).batch(number) for number in reversed(range(5))]
+    assert forward == backward[::-1]
+    assert all(len(batch) == 4 for batch in forward)
+    assert {key for batch in forward for key in batch} == {f"a/{number}" for number in range(0, 10, 2)}  # type: ignore[comparison-overlap]
+    with pytest.raises(InputError, match="none of 10 pairs can be read"):
+        source(Maker(none=True)).batch(0)
 
 
 @pytest.mark.parametrize("stored", ["to_disk", "parquet"])
