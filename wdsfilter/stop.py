@@ -11,6 +11,11 @@ from dataclasses import dataclass, field
 from wdsfilter.errors import Interrupted
 
 
+class AtOnce(KeyboardInterrupt):
+    """A KeyboardInterrupt that may be handled. CPython ends by SIGINT, whatever the exit code, once a plain one
+    passed through ``exec`` of a string, as dataclasses and named tuples do it when they are imported."""
+
+
 @dataclass(slots=True)
 class Stop:
     """Set by a signal; asked between batches and pauses."""
@@ -44,7 +49,7 @@ class Stop:
             again = self._asked.is_set() and number == signal.SIGINT
             self.ask()
             if again or not self._gently:
-                raise KeyboardInterrupt  # which nothing on the way takes for an error of its own
+                raise AtOnce  # which nothing on the way takes for an error of its own
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
