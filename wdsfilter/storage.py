@@ -11,10 +11,9 @@ import glob as _glob
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -70,8 +69,8 @@ def is_folder(location: str) -> bool:
         return os.path.isdir(location)
     if location.endswith("/"):
         return True
-    with _transport(location):
-        filesystem, path = _remote(location)
+    with transport(location):
+        filesystem, path = remote(location)
         return bool(filesystem.isdir(path))
 
 
@@ -84,17 +83,17 @@ def glob(pattern: str) -> list[str]:
     """Locations that match, sorted; ``**`` crosses folders. Raises ReadError, InputError."""
     if protocol(pattern) is None:
         return sorted(path for path in _glob.glob(pattern, recursive=True) if not os.path.isdir(path))
-    with _transport(pattern):
-        filesystem, path = _remote(pattern)
+    with transport(pattern):
+        filesystem, path = remote(pattern)
         return sorted(filesystem.unstrip_protocol(found) for found in filesystem.glob(path))
 
 
 def stat(location: str) -> Stat:
     """Raises ReadError where the object is not there or cannot be asked for."""
-    with _transport(location):
+    with transport(location):
         if protocol(location) is None:
             return Stat(os.stat(location).st_size)
-        filesystem, path = _remote(location)
+        filesystem, path = remote(location)
         info = filesystem.info(path)
         etag = info.get("ETag") or info.get("etag") or info.get("blob_id")
         return Stat(info.get("size"), str(etag).strip('"') if etag else None)
@@ -109,66 +108,6 @@ def changed(then: Stat, now: Stat) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """``length`` bytes of an object, from ``offset`` on."""
-
-    location: str
-    offset: int
-    length: int
-
-
-def read_ranges(ranges: Sequence[Range]) -> list[bytes]:
-    """The bytes of each range, in the same order; a store is asked for many at once.
-
-    Raises ReadError where they cannot be had, or an object ends before a range of it does.
-    """
-    found: list[bytes] = [b""] * len(ranges)
-    by_scheme: dict[str | None, list[int]] = {}
-    for number, wanted in enumerate(ranges):
-        by_scheme.setdefault(protocol(wanted.location), []).append(number)
-    for scheme, numbers in by_scheme.items():
-        chosen = [ranges[number] for number in numbers]
-        data = _local_ranges(chosen) if scheme is None else _remote_ranges(chosen)
-        for number, piece in zip(numbers, data, strict=True):
-            wanted = ranges[number]
-            if len(piece) != wanted.length:
-                end = wanted.offset + wanted.length
-                raise ReadError(f"{shown(wanted.location)}: ended before byte {end}")
-            found[number] = piece
-    return found
-
-
-def _local_ranges(ranges: Sequence[Range]) -> Iterator[bytes]:
-    for location, group in groupby(ranges, key=lambda wanted: wanted.location):
-        with _transport(location):
-            descriptor = os.open(location, os.O_RDONLY)
-        try:
-            for wanted in group:
-                with _transport(location):
-                    yield _pread(descriptor, wanted.length, wanted.offset)
-        finally:
-            os.close(descriptor)
-
-
-def _pread(descriptor: int, length: int, offset: int) -> bytes:
-    """Like os.pread, which may give less than there is."""
-    data = os.pread(descriptor, length, offset)
-    while len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
-        data += more
-    return data
-
-
-def _remote_ranges(ranges: Sequence[Range]) -> Sequence[bytes]:
-    with _transport(ranges[0].location):
-        filesystem, _ = _remote(ranges[0].location)
-        paths = [_remote(wanted.location)[1] for wanted in ranges]
-        starts = [wanted.offset for wanted in ranges]
-        ends = [wanted.offset + wanted.length for wanted in ranges]
-        data: Sequence[bytes] = filesystem.cat_ranges(paths, starts, ends, on_error="raise")
-        return data
-
-
 @contextmanager
 def open_read(location: str) -> Iterator[BinaryIO]:
     """A buffered stream over the whole object. Raises ReadError, when it opens and while it is read."""
@@ -177,28 +116,17 @@ def open_read(location: str) -> Iterator[BinaryIO]:
             BinaryIO, io.BufferedReader(_Checked(sys.stdin.buffer, "standard input", None), READ_BUFFER)
         )
         return
-    with _transport(location):
+    with transport(location):
         if protocol(location) is None:
             raw: Any = open(location, "rb", buffering=0)  # noqa: SIM115  # closed below
         else:
-            filesystem, path = _remote(location)
+            filesystem, path = remote(location)
             raw = filesystem.open(path, "rb", cache_type="readahead")
     try:
         yield cast(BinaryIO, io.BufferedReader(_Checked(raw, location, stat(location).size), READ_BUFFER))
     finally:
         with suppress(Exception):
             raw.close()
-
-
-def read_range(location: str, offset: int, length: int) -> bytes:
-    """So many bytes of an object from ``offset`` on, fewer at its end. Raises ReadError."""
-    with _transport(location):
-        if protocol(location) is None:
-            with open(location, "rb") as file:
-                file.seek(offset)
-                return file.read(length)
-        filesystem, path = _remote(location)
-        return bytes(filesystem.cat_file(path, start=offset, end=offset + length))
 
 
 class _Checked(io.RawIOBase):
@@ -214,7 +142,7 @@ class _Checked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with _transport(self._location):
+        with transport(self._location):
             got = int(self._raw.readinto(buffer) or 0)
         self._position += got
         if not got and self._size is not None and self._position != self._size:
@@ -223,7 +151,8 @@ class _Checked(io.RawIOBase):
 
 
 @contextmanager
-def _transport(location: str) -> Iterator[None]:
+def transport(location: str) -> Iterator[None]:
+    """Every error of a file system's comes out as ReadError."""
     try:
         yield
     except WdsfilterError:
@@ -237,7 +166,8 @@ def _transport(location: str) -> Iterator[None]:
         raise ReadError(f"{shown(location)}: {reason or type(error).__name__}") from error
 
 
-def _remote(location: str) -> tuple[Any, str]:
+def remote(location: str) -> tuple[Any, str]:
+    """fsspec's file system for a URL, and the path in it. Raises MissingExtra, InputError."""
     import fsspec
 
     scheme = protocol(location) or ""

@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 from wdsfilter import storage
 from wdsfilter.errors import ReadError
 from wdsfilter.ledger import Row
+from wdsfilter.ranges import Range, read_ranges
 from wdsfilter.samples import Sample
 from wdsfilter.shards import tar
 from wdsfilter.shards.compression import decompressed, is_compressed
@@ -41,7 +42,8 @@ def from_input(url: str, size: int | None, rows: Collection[Row]) -> Iterator[Fo
         if size is not None and now is not None and now != size:
             yield from _none(rows, f"the input shard has {now} bytes now, {size} when it was judged")
             return
-        if is_compressed(storage.read_range(url, 0, 8)):
+        [start] = read_ranges([Range(url, 0, min(8, now or 8))])
+        if is_compressed(start):
             yield from _streamed(url, rows)
             return
         for row in rows:
@@ -71,7 +73,7 @@ def from_output(path: Path, rows: Collection[Row]) -> Iterator[Found]:
         for key, row in wanted.items():
             start, end = spans.get(key, (-1, 0))
             yield _at(str(path), {**row, "offset": start, "length": end - start}, row)
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, ReadError, tarfile.TarError) as error:
         yield from _none(wanted.values(), f"the output shard cannot be read: {error}")
 
 
@@ -88,8 +90,8 @@ def _at(url: str, place: Row, row: Row | None = None) -> Found:
         return Found(row, None, "the ledger does not say where it lies")
     if place["length"] > MOST_BYTES:
         return Found(row, None, f"more than {MOST_BYTES >> 20} MiB")
-    data = storage.read_range(url, place["offset"], place["length"]) + bytes(tar.RECORD)
-    stream = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, io.BytesIO(data))))
+    [data] = read_ranges([Range(url, place["offset"], place["length"])])
+    stream = cast(BinaryIO, io.BytesIO(data + bytes(tar.RECORD)))
     sample = next(read_samples(stream), None)
     return _checked(row, sample)
 

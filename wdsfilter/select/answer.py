@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from wdsfilter import storage
 from wdsfilter.errors import OutputError, QuestionError
+from wdsfilter.select.duplicates import BEST_FIRST, first_of, without_near
 from wdsfilter.select.expression import Expression, compile_expression
 from wdsfilter.select.question import Question, draw_below, lines, seeded
 from wdsfilter.select.sources import Source, default_worth
@@ -259,50 +259,20 @@ def _candidates(
     )
 
 
-_BEST_FIRST = 'worth DESC NULLS LAST, shard, "offset"'
-
-
 def _steps(question: Question, readable: int) -> Iterator[str]:
     """What looks at several samples together; each step selects from ``picked``."""
     if question.drop_duplicates:
-        yield _first_of("image_sha256")
+        yield first_of("image_sha256")
     if question.near is not None:
-        yield _first_of("phash")
+        yield first_of("phash")
         if question.near:
-            yield _without_near(question.near)
+            yield without_near(question.near)
     if question.top is not None:
         count = question.top.of(readable)
-        yield f"SELECT * FROM picked WHERE worth IS NOT NULL ORDER BY {_BEST_FIRST} LIMIT {count}"
+        yield f"SELECT * FROM picked WHERE worth IS NOT NULL ORDER BY {BEST_FIRST} LIMIT {count}"
     if question.sample is not None and question.sample.share is not None:
         drawn = _drawn(question.seed, "sample")
         yield f"SELECT * FROM picked WHERE {drawn} < '{draw_below(question.sample.share)}'"
-
-
-def _first_of(column: str) -> str:
-    return (
-        f"SELECT * FROM picked QUALIFY {column} IS NULL OR "
-        f"row_number() OVER (PARTITION BY {column} ORDER BY {_BEST_FIRST}) = 1"
-    )
-
-
-def _without_near(distance: int) -> str:
-    """Drops what has a better sample within ``distance`` bits, be that one dropped itself or not.
-
-    Hashes that differ in N of 64 bits agree in one of N + 1 bands of them.
-    """
-    edges = [64 * n // (distance + 1) for n in range(distance + 2)]
-    bands = " UNION ALL ".join(
-        f"SELECT {n} AS band, (bits >> {low}) & {(1 << high - low) - 1} AS part, place, bits FROM hashes"
-        for n, (low, high) in enumerate(pairwise(edges))
-    )
-    return (
-        f"WITH hashes AS MATERIALIZED (SELECT CAST('0x' || phash AS UBIGINT)::HUGEINT AS bits, phash, "
-        f"row_number() OVER (ORDER BY {_BEST_FIRST}) AS place FROM picked WHERE phash IS NOT NULL), "
-        f"bands AS ({bands}), worse AS (SELECT DISTINCT y.bits FROM bands x JOIN bands y ON x.band = y.band "
-        f"AND x.part = y.part AND x.place < y.place WHERE bit_count(xor(x.bits, y.bits)) <= {distance}) "
-        "SELECT * FROM picked WHERE phash IS NULL OR phash NOT IN "
-        "(SELECT phash FROM hashes JOIN worse ON hashes.bits = worse.bits)"
-    )
 
 
 def _drawn(seed: int, purpose: str, table: str = "") -> str:

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from wdsfilter import scores, storage
 from wdsfilter.errors import InputError, OutputError
 from wdsfilter.ledger import Row
+from wdsfilter.ranges import Range, read_ranges
 from wdsfilter.recipe import Output
 from wdsfilter.samples import Member, Sample
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.tar import ZERO_BLOCK
-from wdsfilter.storage import Range
 
 _BYTES_AT_ONCE = 8 << 20
 _ROWS_AT_ONCE = 256
@@ -60,7 +60,7 @@ class Copying:
     def _samples(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Sample]]:
         for batch in _batches(rows):
             wanted = [Range(self.locations[r["source_shard"]], r["offset"], r["length"]) for r in batch]
-            data = storage.read_ranges(wanted)
+            data = read_ranges(wanted)
             for number, row in enumerate(batch):
                 yield row, self._sample(row, data[number])
                 data[number] = b""  # written by now, or soon: no need to hold all of the batch

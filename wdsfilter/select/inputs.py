@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from wdsfilter import ledger, storage
 from wdsfilter.errors import InputError, ReadError
+from wdsfilter.ranges import Range, read_ranges
 from wdsfilter.select.sources import Source
 from wdsfilter.shards.compression import is_compressed
 from wdsfilter.shards.source import Pattern, find_shards
-from wdsfilter.storage import Range
 
 _ASKED_AT_ONCE = 32
 
@@ -94,7 +94,7 @@ def _complaint(sources: Sequence[Source], vouched: Set[str], item: tuple[str, st
         for source in sources if name not in vouched else ():
             if change := storage.changed(ledger.read_header(source.folder.ledger(name)).input, now):
                 return f"{storage.shown(location)} {change} when it was judged"
-        [start] = storage.read_ranges([Range(location, 0, min(8, now.size or 8))])
+        [start] = read_ranges([Range(location, 0, min(8, now.size or 8))])
     except ReadError as error:
         return f"could not be read: {error}"
     if is_compressed(start):
