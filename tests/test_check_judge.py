@@ -22,9 +22,10 @@ from wdsfilter.evaluate import figures
 from wdsfilter.evaluate.judging import Agreement, Bench, Judged
 from wdsfilter.evaluate.labels import Label, labelled_shards
 from wdsfilter.evaluate.report import Report, gather, report
+from wdsfilter.judges import Runtime
+from wdsfilter.panel import Panel
 from wdsfilter.recipe_files import load_recipe
 from wdsfilter.samples import Pair, Prepared
-from wdsfilter.workers import Workers
 
 TINY = ["--set", "judges.vlm.min_pixels=3136", "--set", "judges.vlm.max_pixels=12544"]
 INLINE = [*TINY, "--set", "run.workers=0"]
@@ -234,8 +235,8 @@ def test_the_readout_is_held_against_generated_answers(tmp_path: Path) -> None:
     samples = {f"k{n}": {"score": 9} for n in range(9)}
     shard = write_labelled(tmp_path / "a.tar", samples, captions=[str(n) for n in range(9)])
     recipe = load_recipe(str(scripted(tmp_path, {})))
-    with Workers([TwoMinds().prepare], 0) as workers:
-        bench = Bench(recipe, recipe.judges[0], TwoMinds(), workers, "score")
+    with Panel(recipe, Runtime("cpu"), judges=[TwoMinds()]) as panel:
+        bench = Bench(panel, "score")
         shards = labelled_shards([str(shard)])
         assert bench.agreement(shards, 8) == Agreement(8, naming_a_grade=7, agreeing=4, distance=6 / 7)
         assert bench.agreement(shards, 0) is None

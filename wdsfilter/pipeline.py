@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from wdsfilter import fingerprint, ledger
 from wdsfilter.claims import Claims
@@ -21,57 +20,45 @@ from wdsfilter.guard import GuardWatch
 from wdsfilter.judges import Judge, Runtime
 from wdsfilter.ledger import Header
 from wdsfilter.output import OutputFolder, is_complete, rebuild
-from wdsfilter.plan import CHECKED_PAIRS, Job, check_record, first_samples, make_job
-from wdsfilter.prefetch import prefetched
+from wdsfilter.panel import Panel, ignore
+from wdsfilter.plan import Job, check_record, first_samples, make_job
 from wdsfilter.recipe import Recipe
-from wdsfilter.samples import Pair, Prepared, Sample
-from wdsfilter.scorer import Note, Scorer
+from wdsfilter.samples import Pair, Sample
+from wdsfilter.scorer import Note
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import CommitStage, Committed, Failed, Item, JudgeStage, item_size, read_items
+from wdsfilter.stages import CommitStage, Committed, Failed, read_items
 from wdsfilter.stop import Stop
 from wdsfilter.summary import Tally, finish
-from wdsfilter.workers import Workers
 from wdsfilter.worklist import Worklist
 
 _CHECKED_SAMPLES = 1024  # looked through for pairs to check judges on
 
 
-def _ignore(name: str, **facts: Any) -> None:
-    """A note that nobody reads."""
-
-
 @dataclass(slots=True)
 class Runner:
-    """Loaded judges and their workers, ready for shards. A context manager."""
+    """A panel of judges at work for an output folder. A context manager.
+
+    ``judges`` are the recipe's, loaded already (they are loaded otherwise).
+    """
 
     job: Job
     stop: Stop = field(default_factory=Stop)
-    note: Note = _ignore
+    note: Note = ignore
     worker_count: int = 1
     judges: Sequence[Judge] = ()
     commit: CommitStage = field(init=False)
-    _scorers: list[Scorer] = field(init=False)
-    _inline: Workers = field(init=False)
-    _pool: Workers = field(init=False)
+    _panel: Panel = field(init=False)
 
     def __enter__(self) -> Runner:
-        recipe = self.job.recipe
-        self.commit = CommitStage(self.job.folder, recipe, self.job.fingerprints)
-        self.judges = self.judges or load_judges(recipe, self.job.runtime)
-        self._scorers = [
-            Scorer(spec.id, j, self.note) for spec, j in zip(recipe.judges, self.judges, strict=True)
-        ]
-        prepares = [judge.prepare for judge in self.judges]
-        needs_pool = not all(judge.inline for judge in self.judges)
-        self._inline = Workers(prepares, 0)
-        self._pool = Workers(
-            prepares, self.worker_count if needs_pool else 0, timeout=recipe.run.worker_timeout
-        )
+        job = self.job
+        self.commit = CommitStage(job.folder, job.recipe, job.fingerprints)
+        panel = Panel(job.recipe, job.runtime, self.stop, self.note, self.worker_count, self.judges)
+        self._panel = panel.__enter__()
+        self.judges = panel.judges
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._pool.close()
-        self._inline.close()
+        self._panel.__exit__(*exception)
         self.job.folder.remove_own_temporaries()
 
     def open(self) -> None:
@@ -85,23 +72,12 @@ class Runner:
             check_record(self.job)  # somebody may have been faster while our judges were loaded
             if folder.readout.exists():
                 return
-        findings = self._check_judges()
+        findings = self._panel.check(self._first_pairs)
         if not folder.put(fingerprint.canonical(self.job.record), folder.record):
             check_record(self.job)
         hit("run.committed")
         folder.put(fingerprint.canonical(findings), folder.readout)
         hit("readout.committed")
-
-    def _check_judges(self) -> dict[str, Any]:
-        findings: dict[str, Any] = {}
-        for number, (spec, judge) in enumerate(zip(self.job.recipe.judges, self.judges, strict=True)):
-            workers = self._inline if judge.inline else self._pool
-            with closing(
-                workers.prepared(number, self._first_pairs(), lambda pair: pair, lookahead=CHECKED_PAIRS)
-            ) as results:
-                ready = (result.value for _, result in results if isinstance(result, Prepared))
-                findings[spec.id] = dict(judge.check(list(islice(ready, CHECKED_PAIRS))))
-        return findings
 
     def _first_pairs(self) -> Iterator[Pair]:
         """Pairs of the run's first samples, broken ones passed over."""
@@ -112,22 +88,8 @@ class Runner:
 
     def results(self, shards: Iterator[Shard]) -> Iterator[Committed | Failed]:
         """Judge and commit ``shards``, which are asked for one by one, as early as memory allows."""
-        recipe = self.job.recipe
-        share = recipe.run.in_flight // (len(self.judges) + 1)
-        reading = prefetched(
-            read_items(shards, recipe), size_of=item_size, max_bytes=share, check=self.stop.check
-        )
-        with closing(reading):
-            items: Iterator[Item] = reading
-            for number, (spec, scorer) in enumerate(zip(recipe.judges, self._scorers, strict=True)):
-                workers = self._inline if scorer.judge.inline else self._pool
-                items = JudgeStage(spec, scorer, number, workers, share, self.stop.check)(items)
+        with closing(self._panel.judged(read_items(shards, self.job.recipe))) as items:
             yield from self.commit(items)
-
-
-def load_judges(recipe: Recipe, runtime: Runtime) -> list[Judge]:
-    """All judges of the recipe, ready. Raises JudgeError, MissingExtra."""
-    return [spec.module.load(spec.options, runtime) for spec in recipe.judges]
 
 
 def run(runner: Runner) -> Iterator[Committed | Failed]:

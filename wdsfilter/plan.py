@@ -14,14 +14,12 @@ from wdsfilter import fingerprint, ledger, scores, storage
 from wdsfilter.errors import InputError, OutputError, ReadError
 from wdsfilter.judges import Runtime
 from wdsfilter.output import Fingerprints, OutputFolder
+from wdsfilter.panel import CHECKED_PAIRS
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Damage, Pair, Sample, Unreadable
 from wdsfilter.shards.compression import decompressed
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Shard, find_shards, seeded_order
-
-CHECKED_PAIRS = 32
-"""So many of a run's first samples are looked at before it begins."""
 
 _TRIED_SHARDS = 8
 _ASKED_AT_ONCE = 16  # shards whose size and entity tag are asked for together

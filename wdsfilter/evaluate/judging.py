@@ -6,19 +6,18 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from wdsfilter import storage
 from wdsfilter.errors import JudgeError
 from wdsfilter.evaluate.labels import Label, read_label
 from wdsfilter.judges import Judge, Runtime
+from wdsfilter.panel import Panel
 from wdsfilter.recipe import JudgeSpec, Recipe
-from wdsfilter.samples import Damage, Decision, Prepared, Unreadable
-from wdsfilter.scorer import Scorer
+from wdsfilter.samples import Damage, Decision, Unreadable
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import Case, Item, JudgeStage, ShardEnds, batches, read_items
-from wdsfilter.workers import Workers, default_count
+from wdsfilter.stages import Case, Item, ShardEnds, batches, read_items
+from wdsfilter.workers import default_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +76,26 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A loaded judge at work on labelled pairs.
+    """A loaded judge, the only one of its panel, at work on labelled pairs.
 
-    ``recipe`` says what makes a pair, ``label`` names the field of its score; ``remarks`` of the judge
-    are for whoever starts it.
+    ``label`` names the field of a pair's score; ``remarks`` of the judge are for whoever starts it.
     """
 
-    recipe: Recipe
-    spec: JudgeSpec
-    judge: Judge
-    workers: Workers
+    panel: Panel
     label: str
     remarks: Sequence[str] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.panel.recipe
+
+    @property
+    def spec(self) -> JudgeSpec:
+        return self.recipe.judges[0]
+
+    @property
+    def judge(self) -> Judge:
+        return self.panel.judges[0]
 
     @property
     def grades(self) -> tuple[int, ...] | None:
@@ -101,16 +108,8 @@ class Bench:
         Raises InputError for a pair without a label, ReadError, JudgeError.
         """
         labels: deque[tuple[str, Label | None]] = deque()
-        stage = JudgeStage(
-            self.spec,
-            Scorer(self.spec.id, self.judge, _ignore),
-            0,
-            self.workers,
-            self.recipe.run.in_flight,
-            _go_on,
-        )
-        with closing(self._labelled(shards, labels)) as items:
-            for item in stage(items):
+        with closing(self.panel.judged(self._labelled(shards, labels))) as items:
+            for item in items:
                 if isinstance(item, Case):
                     yield self._found(item, *labels.popleft())
                 elif isinstance(item, ShardEnds) and item.damage is not None:
@@ -123,8 +122,7 @@ class Bench:
         if not isinstance(judge, Generating) or not first:
             return None
         pairs = (item.pair for item in self._read(shards) if isinstance(item, Case) and item.pair)
-        with closing(self.workers.prepared(0, pairs, lambda pair: pair, lookahead=first)) as prepared:
-            ready = list(islice((p for _, p in prepared if isinstance(p, Prepared)), first))
+        ready = self.panel.ready(0, pairs, first)
         generated: list[int | None] = [None] * len(ready)
         forced: list[int | None] = [None] * len(ready)
         for batch in batches([p.cost for p in ready], self.judge.batch_cost):
@@ -182,15 +180,12 @@ class Bench:
 def bench(recipe: Recipe, spec: JudgeSpec, label: str) -> Iterator[Bench]:
     """Load the judge, on the recipe's device and with its workers. Raises JudgeError, MissingExtra."""
     options, remarks = spec.module.resolve(spec.options)
-    spec = replace(spec, options=options)
-    judge = spec.module.load(options, Runtime(recipe.run.device))
-    count = 0
-    if not judge.inline:
-        count = default_count(1) if recipe.run.workers is None else recipe.run.workers
-    with Workers([judge.prepare], count, timeout=recipe.run.worker_timeout) as workers:
-        # nothing is written, so that pairs which were filtered before are as good as others
-        recipe = replace(recipe, output=recipe.output.model_copy(update={"scores": "none"}))
-        yield Bench(recipe, spec, judge, workers, label, remarks)
+    # nothing is written, so that pairs which were filtered before are as good as others
+    output = recipe.output.model_copy(update={"scores": "none"})
+    recipe = replace(recipe, judges=(replace(spec, options=options),), output=output)
+    count = default_count(1) if recipe.run.workers is None else recipe.run.workers
+    with Panel(recipe, Runtime(recipe.run.device), worker_count=count) as panel:
+        yield Bench(panel, label, remarks)
 
 
 def pick_judge(recipe: Recipe, wanted: str | None) -> JudgeSpec:
@@ -204,11 +199,3 @@ def pick_judge(recipe: Recipe, wanted: str | None) -> JudgeSpec:
         listed = ", ".join(grading) or "none"
         raise JudgeError(f"name one of the recipe's judges that grade with --id: {listed}")
     return grading[wanted] if wanted is not None else next(iter(grading.values()))
-
-
-def _ignore(name: str, **facts: Any) -> None:
-    """A note that nobody reads."""
-
-
-def _go_on() -> None:
-    """Nothing stops it but Ctrl-C."""
