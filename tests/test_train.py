@@ -239,6 +239,16 @@ def test_another_checkpoint_is_not_written_over(
     assert "holds a checkpoint that no training made" in capsys.readouterr().err
 
 
+def test_a_folder_in_which_another_process_trains_is_refused(
+    tiny_checkpoint: Path, shard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second launch on one folder would write over the first one's state."""
+    path = write_recipe(tmp_path, content(tiny_checkpoint, shard))
+    with TrainingFolder(tmp_path / "out").held():
+        assert main(["train", str(path), "-o", str(tmp_path / "out")]) == 1
+    assert "another process trains in" in capsys.readouterr().err
+
+
 def test_two_ranks_learn_what_one_does(tiny_checkpoint: Path, shard: Path, tmp_path: Path) -> None:
     """accelerate launch on two ranks, world size asserted, moves the weights as one process does, up to rounding."""
     recipe = content(tiny_checkpoint, shard, training={"steps": 2, "pairs_per_step": 8, "precision": "fp32"})

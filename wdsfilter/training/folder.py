@@ -2,13 +2,17 @@
 
 config.json model.safetensors tokenizer.json ... judge.json    the checkpoint; judge.json comes last
 training/run.json                                              what identifies the training
+training/lock                                                  held by the process that writes here
 training/state.pt                                              what is needed to go on; gone at the end
 training/log.jsonl                                             a line for every step and every evaluation
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,17 @@ class TrainingFolder:
     def is_done(self) -> bool:
         """Whether the checkpoint is there, all of it."""
         return (self.root / FILE).exists()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, that no second launch trains in it. Raises OutputError where another process does."""
+        self.inner.mkdir(parents=True, exist_ok=True)
+        with (self.inner / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(f"another process trains in {self.root}") from None
+            yield
 
     def check(self, record: dict[str, Any]) -> None:
         """Raise OutputError where the folder holds something of another training, or a checkpoint of none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +33,17 @@ class Job:
 def run(job: Job, folder: TrainingFolder, *, ranks: Ranks, listener: Listener, stop: Stop) -> None:
     """Train from where ``folder`` stands to the end, and leave a checkpoint in it.
 
-    Nothing happens where that is there already. Raises OutputError for another training's folder,
-    Interrupted when somebody asked to stop.
+    Nothing happens where that is there already. Raises OutputError for another training's folder and for
+    one in which another process trains, Interrupted when somebody asked to stop.
     """
     folder.check(job.record)
     if folder.is_done:
         return
+    with folder.held() if ranks.rank == 0 else nullcontext():
+        _run(job, folder, ranks, listener, stop)
+
+
+def _run(job: Job, folder: TrainingFolder, ranks: Ranks, listener: Listener, stop: Stop) -> None:
     task = job.load()
     ranks.wait()
     if ranks.rank == 0:
