@@ -105,17 +105,23 @@ def model_config(checkpoint: Checkpoint) -> dict[str, Any]:
         )
     if found != ARCHITECTURE:
         raise JudgeError(f"{where}: its architecture is {found}; accepted: {ARCHITECTURE}")
+    if text.get("use_sliding_window"):
+        raise JudgeError(f"{where}: sliding-window attention is not supported")
+    check_safe(checkpoint, config)
+    return dict(config)
+
+
+def check_safe(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    """Raise JudgeError for code that a checkpoint brings along, and for weights that are not in safetensors."""
+    where = checkpoint.folder
     if "auto_map" in config:
         raise JudgeError(f"{where}: its config.json wants code of its own (auto_map), which is never run")
     if "quantization_config" in config:
         raise JudgeError(f"{where}: quantized weights are not supported; accepted: bf16, fp16 or fp32")
-    if text.get("use_sliding_window"):
-        raise JudgeError(f"{where}: sliding-window attention is not supported")
     if not any(where.glob("*.safetensors")):
         others = sorted(p.name for p in where.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".ckpt"})
         what = f"only {', '.join(others)}" if others else "no weights"
         raise JudgeError(f"{where}: found {what}; accepted: *.safetensors (pickles are never loaded)")
-    return dict(config)
 
 
 @cache

@@ -26,26 +26,13 @@ def load_model(
     dtype: str, threads: int | None,
 ) -> Model:  # fmt: skip
     """The checkpoint's weights on ``device`` in ``dtype`` (see :func:`resolve_dtype`). Raises JudgeError."""
-    place = torch.device(device)
-    with quiet():
-        try:
-            network, report = Qwen2VLForConditionalGeneration.from_pretrained(
-                checkpoint.folder,
-                dtype=_DTYPES[resolve_dtype(dtype, device)],
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-        except Exception as error:  # torn files, wrong shapes, ...: each library has its own
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise JudgeError(f"{checkpoint.folder}: its weights cannot be loaded: {reason[0]}") from error
-    if missing := sorted(report["missing_keys"]):
-        raise JudgeError(f"{checkpoint.folder}: {len(missing)} weights are missing, {missing[0]} among them")
+    network = pretrained(
+        Qwen2VLForConditionalGeneration, checkpoint, device=device, dtype=dtype, attn_implementation="sdpa"
+    )
     if getattr(network.config.text_config, "rope_scaling", True) is None:
         # 4.57 on what 5.x has saved: rotary settings under a name that it does not know
         raise JudgeError(f"{checkpoint.folder}: its config.json is of transformers 5; this is {__version__}")
-    network = network.eval().requires_grad_(False).to(place)
+    place = network.device
     network.set_attn_implementation(PACKED)
     # Greedy, whatever sampling the checkpoint suggests.
     end, pad = end_tokens
@@ -69,8 +56,31 @@ def load_model(
         std=torch.tensor(plan.std, device=place)[:, None],
         merge=plan.merge,
         cores=cores,
-        threads=_single_threads(cores) if place.type == "cpu" else None,
+        threads=single_threads(cores) if place.type == "cpu" else None,
     )
+
+
+def pretrained(kind: Any, checkpoint: Checkpoint, *, device: str, dtype: str, **more: Any) -> Any:
+    """The checkpoint's network, of a class (or auto class) of transformers, fit for nothing but inference.
+
+    ``more`` goes to ``from_pretrained``. Raises JudgeError where weights are torn, foreign or missing.
+    """
+    with quiet():
+        try:
+            network, report = kind.from_pretrained(
+                checkpoint.folder,
+                dtype=_DTYPES[resolve_dtype(dtype, device)],
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **more,
+            )
+        except Exception as error:  # torn files, wrong shapes, ...: each library has its own
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise JudgeError(f"{checkpoint.folder}: its weights cannot be loaded: {reason[0]}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise JudgeError(f"{checkpoint.folder}: {len(missing)} weights are missing, {missing[0]} among them")
+    return network.eval().requires_grad_(False).to(torch.device(device))
 
 
 def resolve_dtype(dtype: str, device: str) -> str:
@@ -82,7 +92,7 @@ def resolve_dtype(dtype: str, device: str) -> str:
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
-def _single_threads(count: int) -> ThreadPoolExecutor:
+def single_threads(count: int) -> ThreadPoolExecutor:
     """A pool of threads in each of which torch computes on one thread; elsewhere it goes on as it did."""
     everyone = Barrier(count + 1)
 
