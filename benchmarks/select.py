@@ -34,7 +34,7 @@ from wdsfilter.output import OutputFolder
 from wdsfilter.select.question import Amount, Question
 from wdsfilter.select.selection import Selection
 from wdsfilter.select.sources import open_sources
-from wdsfilter.storage import Stat
+from wdsfilter.streams import Stat
 
 ROWS_PER_SHARD = 5000
 PACKAGES = ("duckdb", "pyarrow", "numpy")

@@ -15,7 +15,7 @@ from wdsfilter.cli import main
 from wdsfilter.judges import Runtime
 from wdsfilter.ledger import Header, LedgerWriter, Row
 from wdsfilter.output import OutputFolder
-from wdsfilter.storage import Stat
+from wdsfilter.streams import Stat
 
 
 def run_here(folder: Path, shards: int = 4, samples: int = 12) -> str:

@@ -14,7 +14,7 @@ from wdsfilter.ledger import Counts, Header, LedgerWriter, Row
 from wdsfilter.recipe import Output, Recipe, parse
 from wdsfilter.samples import Member, Sample
 from wdsfilter.scores import score_json, taken, with_scores
-from wdsfilter.storage import Stat
+from wdsfilter.streams import Stat
 
 IDS = ("rules", "scripted")
 ROW: Row = {

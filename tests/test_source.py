@@ -18,6 +18,7 @@ from wdsfilter.samples import Damage, Sample
 from wdsfilter.shards.compression import decompressed
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Pattern, Shard, find_shards, seeded_order
+from wdsfilter.streams import Stat
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def test_a_stream_that_ends_early_is_no_damage(tmp_path: Path, monkeypatch: pyte
     data = tar_bytes(pairs(3))
     path = tmp_path / "a.tar"
     path.write_bytes(data)
-    monkeypatch.setattr(storage, "stat", lambda location: storage.Stat(len(data) + 10240))
+    monkeypatch.setattr(storage, "stat", lambda location: Stat(len(data) + 10240))
     with (
         storage.open_read(str(path)) as stream,
         pytest.raises(ReadError, match=f"ended after {len(data)} of"),

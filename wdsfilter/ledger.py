@@ -23,7 +23,7 @@ from wdsfilter.errors import OutputError
 from wdsfilter.recipe import JudgeSpec, Recipe
 from wdsfilter.samples import Damage, Status
 from wdsfilter.shards.writer import Written
-from wdsfilter.storage import Stat
+from wdsfilter.streams import Stat
 
 ROWS_PER_GROUP = 4096
 _ROWS_PER_BATCH = 512

@@ -28,7 +28,7 @@ from wdsfilter.shards.compression import decompressed
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Shard
 from wdsfilter.shards.writer import ShardWriter, Written
-from wdsfilter.storage import Stat
+from wdsfilter.streams import Stat
 
 
 class OutputFolder:

@@ -20,6 +20,7 @@ from wdsfilter.samples import Damage, Pair, Sample, Unreadable
 from wdsfilter.shards.compression import decompressed
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Shard, find_shards, seeded_order
+from wdsfilter.streams import changed
 
 _TRIED_SHARDS = 8
 _ASKED_AT_ONCE = 16  # shards whose size and entity tag are asked for together
@@ -180,4 +181,4 @@ def _change(folder: OutputFolder, shard: Shard) -> str | None:
         now = storage.stat(shard.url)
     except ReadError:  # gone, and not needed any more
         return None
-    return storage.changed(then, now)
+    return changed(then, now)

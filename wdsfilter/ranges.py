@@ -9,6 +9,7 @@ from itertools import groupby
 
 from wdsfilter import storage
 from wdsfilter.errors import ReadError
+from wdsfilter.retry import persist
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,5 +68,7 @@ def _remote_ranges(ranges: Sequence[Range]) -> Sequence[bytes]:
         paths = [storage.remote(wanted.location)[1] for wanted in ranges]
         starts = [wanted.offset for wanted in ranges]
         ends = [wanted.offset + wanted.length for wanted in ranges]
-        data: Sequence[bytes] = filesystem.cat_ranges(paths, starts, ends, on_error="raise")
+        data: Sequence[bytes] = persist(
+            lambda: filesystem.cat_ranges(paths, starts, ends, on_error="raise")
+        )
         return data

@@ -25,7 +25,7 @@ from wdsfilter.scorer import Scorer
 from wdsfilter.shards.compression import decompressed
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Shard
-from wdsfilter.storage import Stat
+from wdsfilter.streams import Stat
 from wdsfilter.workers import Workers
 
 
@@ -79,16 +79,26 @@ def read_items(shards: Iterable[Shard], recipe: Recipe) -> Iterator[Item]:
         damage: Damage | None = None
         try:
             source = storage.stat(shard.url)
-            with storage.open_read(shard.url) as raw:
+            with storage.open_read(shard.url, source) as raw:
                 for found in read_samples(decompressed(raw), max_sample_bytes=recipe.input.max_sample):
                     if isinstance(found, Damage):
                         damage = found
+                        _check_whole(shard, source, found)
                     else:
                         yield _case(found, recipe)
         except ReadError as error:
             yield ShardEnds(shard, error=error)
         else:
             yield ShardEnds(shard, source, damage)
+
+
+_ENDS = frozenset({"empty_file", "cut_in_member", "cut_in_header", "no_end_of_archive", "bad_compression"})
+
+
+def _check_whole(shard: Shard, source: Stat, damage: Damage) -> None:
+    """Raise ReadError where a stream of unknown length may just have been cut on the way."""
+    if source.size is None and damage.reason in _ENDS:
+        raise ReadError(f"{storage.shown(shard.url)}: {damage.detail}, and its server does not tell its size")
 
 
 def _case(sample: Sample | Unreadable, recipe: Recipe) -> Case:

@@ -10,17 +10,25 @@ from __future__ import annotations
 import glob as _glob
 import io
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from wdsfilter.errors import InputError, MissingExtra, OutputError, ReadError, WdsfilterError
+from wdsfilter.retry import cause, persist
+from wdsfilter.streams import Stat, open_http, open_object, stat_of
 
 READ_BUFFER = 1 << 20
 STDIN = "-"
+SILENCE = 60.0
+"""Seconds after which a web server that says nothing is given up."""
+
+_URL = re.compile(r"\w+://[^\s'\"<>()]+")
 
 _EXTRA_OF_PROTOCOL = {
     "http": "http",
@@ -33,14 +41,6 @@ _EXTRA_OF_PROTOCOL = {
     "sftp": "sftp",
     "ssh": "sftp",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """Size (bytes) and entity tag of a stored object; None where the store does not tell."""
-
-    size: int | None
-    etag: str | None = None
 
 
 def protocol(location: str) -> str | None:
@@ -94,48 +94,56 @@ def stat(location: str) -> Stat:
         if protocol(location) is None:
             return Stat(os.stat(location).st_size)
         filesystem, path = remote(location)
-        info = filesystem.info(path)
-        etag = info.get("ETag") or info.get("etag") or info.get("blob_id")
-        return Stat(info.get("size"), str(etag).strip('"') if etag else None)
-
-
-def changed(then: Stat, now: Stat) -> str | None:
-    """What tells that an object is another one now, as a phrase that goes on with *when ...*; None for nothing."""
-    if None not in (then.size, now.size) and then.size != now.size:
-        return f"has {now.size} bytes, and had {then.size}"
-    if None not in (then.etag, now.etag) and then.etag != now.etag:
-        return f"has the entity tag {now.etag}, and had {then.etag}"
-    return None
+        return stat_of(persist(lambda: filesystem.info(path)))
 
 
 @contextmanager
-def open_read(location: str) -> Iterator[BinaryIO]:
-    """A buffered stream over the whole object. Raises ReadError, when it opens and while it is read."""
+def open_read(location: str, expected: Stat | None = None) -> Iterator[BinaryIO]:
+    """A buffered stream over the whole object. Raises ReadError, when it opens and while it is read.
+
+    Also where the object is not (or while it is read no longer is) the one of ``expected``, which is
+    asked for here if it is not given.
+    """
     if location == STDIN:
-        yield cast(
-            BinaryIO, io.BufferedReader(_Checked(sys.stdin.buffer, "standard input", None), READ_BUFFER)
-        )
+        yield _buffered(sys.stdin.buffer, "standard input")
         return
+    expected = expected or stat(location)
+    check: Callable[[], None] = lambda: None  # noqa: E731
     with transport(location):
         if protocol(location) is None:
             raw: Any = open(location, "rb", buffering=0)  # noqa: SIM115  # closed below
+            check = partial(_check_unchanged, raw.fileno(), os.fstat(raw.fileno()))
         else:
             filesystem, path = remote(location)
-            raw = filesystem.open(path, "rb", cache_type="readahead")
+            is_http = protocol(location) in ("http", "https")
+            raw = (open_http if is_http else open_object)(filesystem, path, expected)
     try:
-        yield cast(BinaryIO, io.BufferedReader(_Checked(raw, location, stat(location).size), READ_BUFFER))
+        yield _buffered(raw, location, expected.size, check)
     finally:
         with suppress(Exception):
             raw.close()
 
 
-class _Checked(io.RawIOBase):
-    """Turns every transport error, and an end that comes too early, into ReadError."""
+def _buffered(
+    raw: Any, location: str, size: int | None = None, check: Callable[[], None] = lambda: None
+) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(_Checked(raw, location, size, check), READ_BUFFER))
 
-    def __init__(self, raw: Any, location: str, size: int | None) -> None:
+
+def _check_unchanged(descriptor: int, before: os.stat_result) -> None:
+    now = os.fstat(descriptor)
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise OSError("was written to while it was read")
+
+
+class _Checked(io.RawIOBase):
+    """Turns every transport error, and an end that comes too early, into ReadError; ``check`` is asked at the end."""
+
+    def __init__(self, raw: Any, location: str, size: int | None, check: Callable[[], None]) -> None:
         self._raw = raw
         self._location = location
         self._size = size
+        self._check = check
         self._position = 0
 
     def readable(self) -> bool:
@@ -144,6 +152,8 @@ class _Checked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         with transport(self._location):
             got = int(self._raw.readinto(buffer) or 0)
+            if not got:
+                self._check()
         self._position += got
         if not got and self._size is not None and self._position != self._size:
             raise ReadError(f"{shown(self._location)}: ended after {self._position} of {self._size} bytes")
@@ -158,12 +168,17 @@ def transport(location: str) -> Iterator[None]:
     except WdsfilterError:
         raise
     except Exception as error:  # every file system of fsspec's has exceptions of its own
-        if isinstance(error, FileNotFoundError):
-            reason = "No such file or directory"
-        else:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = reason.replace(location, shown(location))
-        raise ReadError(f"{shown(location)}: {reason or type(error).__name__}") from error
+        raise ReadError(f"{shown(location)}: {_reason(error, location)}") from error
+
+
+def _reason(error: BaseException, location: str) -> str:
+    """In words, and without the secrets that a URL in them may hold."""
+    error = cause(error)
+    if isinstance(error, FileNotFoundError) or getattr(error, "status", None) == HTTPStatus.NOT_FOUND:
+        return "No such file or directory"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = text.replace(location, shown(location)) or type(error).__name__
+    return _URL.sub(lambda url: shown(url[0]), text)
 
 
 def remote(location: str) -> tuple[Any, str]:
@@ -172,7 +187,8 @@ def remote(location: str) -> tuple[Any, str]:
 
     scheme = protocol(location) or ""
     try:
-        filesystem, path = fsspec.core.url_to_fs(location)
+        options = _http_options() if scheme in ("http", "https") else {}
+        filesystem, path = fsspec.core.url_to_fs(location, **options)
     except ImportError as error:
         if scheme in _EXTRA_OF_PROTOCOL:
             raise MissingExtra(f"{scheme}://", _EXTRA_OF_PROTOCOL[scheme]) from error
@@ -180,6 +196,13 @@ def remote(location: str) -> tuple[Any, str]:
     except ValueError as error:
         raise InputError(f"{shown(location)}: {error}") from error
     return filesystem, path
+
+
+def _http_options() -> dict[str, Any]:
+    """As long as bytes come, a download may take its time."""
+    import aiohttp
+
+    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(None, sock_connect=SILENCE, sock_read=SILENCE)}}
 
 
 # --- committing, on a local or network folder ------------------------------------------------

@@ -6,6 +6,7 @@ looks at the claims of others just long enough to see whether their owners are a
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -86,7 +87,8 @@ class Worklist:
         attempts = [self._attempts.get(shard.name, 0) for shard in self._open()]
         again = [a for a in attempts if 0 < a < self._recipe.run.read_attempts]
         if again:
-            self._pause(_FIRST_PAUSE * 4.0 ** (min(again) - 1))
+            longest = _FIRST_PAUSE * 4.0 ** (min(again) - 1)
+            self._pause(longest * random.uniform(0.5, 1.0))  # drawn, so that not all processes come back at once
             return True
         return self._somebody_died()
 

@@ -26,7 +26,7 @@ from wdsfilter.ledger import Header, LedgerWriter
 from wdsfilter.output import OutputFolder, is_complete
 from wdsfilter.select.copying import Copying
 from wdsfilter.shards.writer import ShardWriter, Written
-from wdsfilter.storage import Stat
+from wdsfilter.streams import Stat
 
 _DIGITS = 5
 _AHEAD = 2  # shards per worker that are asked for before the first of them is done

@@ -16,6 +16,7 @@ from wdsfilter.ranges import Range, read_ranges
 from wdsfilter.select.sources import Source
 from wdsfilter.shards.compression import is_compressed
 from wdsfilter.shards.source import Pattern, find_shards
+from wdsfilter.streams import changed
 
 _ASKED_AT_ONCE = 32
 
@@ -92,7 +93,7 @@ def _complaint(sources: Sequence[Source], vouched: Set[str], item: tuple[str, st
     try:
         now = storage.stat(location)
         for source in sources if name not in vouched else ():
-            if change := storage.changed(ledger.read_header(source.folder.ledger(name)).input, now):
+            if change := changed(ledger.read_header(source.folder.ledger(name)).input, now):
                 return f"{storage.shown(location)} {change} when it was judged"
         [start] = read_ranges([Range(location, 0, min(8, now.size or 8))])
     except ReadError as error:
