@@ -1,4 +1,4 @@
-"""A web server on loopback that fails as it is told to: cuts, lies about lengths, is slow, turns away, changes its mind."""
+"""A web server on loopback that fails as it is told to: cuts, hides lengths, is slow, turns away, changes objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
@@ -67,6 +67,10 @@ def serving(server: FlakyServer) -> Iterator[FlakyServer]:
 class _Handler(BaseHTTPRequestHandler):
     told: FlakyServer
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # nobody waits for the end of an answer that broke off
+            super().handle()
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet."""

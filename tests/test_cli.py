@@ -31,6 +31,7 @@ from tests.runs import (
 from wdsfilter import storage
 from wdsfilter.cli import main
 from wdsfilter.errors import ReadError
+from wdsfilter.streams import Stat
 
 
 @pytest.fixture
@@ -406,12 +407,12 @@ def test_a_shard_that_reads_at_the_second_try_is_done(
     failed: list[str] = []
 
     @contextmanager
-    def flaky(location: str) -> Iterator[BinaryIO]:
+    def flaky(location: str, *expected: Stat) -> Iterator[BinaryIO]:
         under_way = (tmp_path / "out/wdsfilter/run.json").exists()  # planning and checking read it too
         if under_way and location.endswith("s-0002.tar") and len(failed) < 2:
             failed.append(location)
             raise ReadError(f"{location}: connection reset")
-        with real(location) as stream:
+        with real(location, *expected) as stream:
             yield stream
 
     monkeypatch.setattr(storage, "open_read", flaky)
@@ -496,8 +497,8 @@ def test_a_stalled_read_does_not_hold_up_a_stop(recipe: Path, tmp_path: Path) ->
         "from wdsfilter import cli, stages, storage\n"
         "real = storage.open_read\n"
         "@contextlib.contextmanager\n"
-        "def stall(location):\n"
-        "    with real(location) as stream:\n"
+        "def stall(*asked):\n"
+        "    with real(*asked) as stream:\n"
         "        yield stream\n"
         "        print('stalled', flush=True); time.sleep(60)\n"
         "stages.storage = type('S', (), {**vars(storage), 'open_read': staticmethod(stall)})\n"

@@ -11,17 +11,19 @@ import os
 import signal
 
 NAMES = (
+    "file.written",
+    "run.committed",
+    "readout.committed",
     "claim.taken",
     "shard.begun",
     "shard.written",
     "ledger.written",
     "ledger.linked",
+    "shard.rebuilt",
     "shard.linked",
     "temporaries.removed",
     "claim.released",
-    "run.committed",
-    "readout.committed",
-    "index.written",
+    "replacement.written",
     "index.replaced",
     "summary.replaced",
 )

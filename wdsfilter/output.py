@@ -82,6 +82,7 @@ class OutputFolder:
         temporary = self.temporary()
         try:
             storage.write_synced(temporary, data)
+            hit("file.written")
             return storage.put_if_absent(temporary, final)
         finally:
             temporary.unlink(missing_ok=True)
@@ -91,6 +92,7 @@ class OutputFolder:
         temporary = self.temporary()
         try:
             storage.write_synced(temporary, data)
+            hit("replacement.written")
             storage.replace(temporary, final)
         finally:
             temporary.unlink(missing_ok=True)
@@ -180,7 +182,6 @@ class ShardOutput:
                 _link_shard(self._folder, self._tar_path, self._shard, header.output)
             else:
                 rebuild(self._folder, self._shard, self._recipe)
-        hit("shard.linked")
         self._remove()
         hit("temporaries.removed")
         return header
@@ -219,6 +220,7 @@ def rebuild(folder: OutputFolder, shard: Shard, recipe: Recipe) -> None:
             for sample, row in _kept(samples, ledger.read_rows(path), shard):
                 tar.add(scores.with_scores(sample, row, recipe.judge_ids, recipe.output))
         written = tar.close()
+        hit("shard.rebuilt")
         if written != header.output:
             raise OutputError(f"{shard.url} is not the file that {path} was made of: its kept samples differ")
         _link_shard(folder, temporary, shard, written)
@@ -242,3 +244,4 @@ def _link_shard(folder: OutputFolder, temporary: Path, shard: Shard, written: Wr
     final = folder.shard(shard.name)
     if not storage.put_if_absent(temporary, final) and final.stat().st_size != written.size:
         raise OutputError(f"{final} is not the shard that its ledger speaks of; remove it, and run again")
+    hit("shard.linked")

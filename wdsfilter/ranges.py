@@ -68,7 +68,5 @@ def _remote_ranges(ranges: Sequence[Range]) -> Sequence[bytes]:
         paths = [storage.remote(wanted.location)[1] for wanted in ranges]
         starts = [wanted.offset for wanted in ranges]
         ends = [wanted.offset + wanted.length for wanted in ranges]
-        data: Sequence[bytes] = persist(
-            lambda: filesystem.cat_ranges(paths, starts, ends, on_error="raise")
-        )
+        data: Sequence[bytes] = persist(lambda: filesystem.cat_ranges(paths, starts, ends, on_error="raise"))
         return data

@@ -202,7 +202,9 @@ def _http_options() -> dict[str, Any]:
     """As long as bytes come, a download may take its time."""
     import aiohttp
 
-    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(None, sock_connect=SILENCE, sock_read=SILENCE)}}
+    return {
+        "client_kwargs": {"timeout": aiohttp.ClientTimeout(None, sock_connect=SILENCE, sock_read=SILENCE)}
+    }
 
 
 # --- committing, on a local or network folder ------------------------------------------------

@@ -70,7 +70,6 @@ def finish(folder: OutputFolder) -> Tally:
             path = folder.root / name
             if path.exists() and path.read_bytes() == content:
                 continue
-            hit("index.written")
             folder.replace(content, path)
             hit("summary.replaced" if path == folder.summary else "index.replaced")
         if folder.shard_names() == sorted(tally.headers):
