@@ -76,7 +76,7 @@ def _set_scores() -> None:
             {"grade": 11 - numbers["grade"], "score": 11 - numbers["score"]} for numbers in real(self, batch)
         ]
 
-    scripted.ScriptedJudge.score = other  # type: ignore[assignment,method-assign]
+    scripted.ScriptedJudge.score = other  # type: ignore[method-assign]
 
 
 class Watch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_what_will_not_pass_is_not_asked_again(status: int) -> None:
 def test_pauses_grow_are_drawn_and_obey_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pause is drawn from a range twice as long, and begins where Retry-After says, within reason."""
     slept: list[float] = []
-    monkeypatch.setattr(retry.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(retry, "FIRST_PAUSE", 1.0)
     for failures in (1, 2, 3, 4):
         for _ in range(50):
