@@ -20,7 +20,7 @@ judges:
   - rules: {min_words: 2}
   - vlm: {model: none, at_least: {grade: 9, with_probability: 0.5}}
 guard: off
-ledger: {columns: [uid, url, score, defects]}
+ledger: {columns: [uid, url, score, defects], truth: score}
 """
 
 

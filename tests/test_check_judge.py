@@ -20,7 +20,7 @@ from wdsfilter.cli import main
 from wdsfilter.errors import InputError, JudgeError
 from wdsfilter.evaluate import figures
 from wdsfilter.evaluate.judging import Agreement, Bench, Judged
-from wdsfilter.evaluate.labels import Label, labelled_shards
+from wdsfilter.evaluate.labels import FieldLabels, Label, labelled_shards
 from wdsfilter.evaluate.report import Report, gather, report
 from wdsfilter.judges import Runtime
 from wdsfilter.panel import Panel
@@ -236,7 +236,7 @@ def test_the_readout_is_held_against_generated_answers(tmp_path: Path) -> None:
     shard = write_labelled(tmp_path / "a.tar", samples, captions=[str(n) for n in range(9)])
     recipe = load_recipe(str(scripted(tmp_path, {})))
     with Panel(recipe, Runtime("cpu"), judges=[TwoMinds()]) as panel:
-        bench = Bench(panel, "score")
+        bench = Bench(panel, FieldLabels("score"))
         shards = labelled_shards([str(shard)])
         assert bench.agreement(shards, 8) == Agreement(8, naming_a_grade=7, agreeing=4, distance=6 / 7)
         assert bench.agreement(shards, 0) is None

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import html
-import json
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.fakes import vlm_run
+from tests.pages import HOSTILE, Elements, check_harmless, embedded, in_chromium, opened, text_of
 from tests.runs import jpeg, make_shards, write_recipe, write_shard
 from wdsfilter import ledger
 from wdsfilter.cli import main
 from wdsfilter.demo.world import write_world
 from wdsfilter.output import OutputFolder
-
-HOSTILE = "</script><img src=x onerror=alert(1)>\u2028{{ 7 * 7 }} & \"'<!--"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -40,35 +33,9 @@ def page(world: tuple[Path, str]) -> Path:
     return out / "wdsfilter/report.html"
 
 
-def embedded(page: Path) -> dict[str, Any]:
-    """The data that the page's script works on."""
-    found = re.search(
-        r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.S
-    )
-    assert found is not None
-    loaded: dict[str, Any] = json.loads(found[1])
-    return loaded
-
-
 def rows_of(out: Path) -> list[ledger.Row]:
     folder = OutputFolder(out)
     return [row for name in folder.shard_names() for row in ledger.read_rows(folder.ledger(name))]
-
-
-class Elements(HTMLParser):
-    """Every start tag with its attributes, and the text between tags, as a browser would split them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
 
 
 def test_counts_at_every_threshold_are_the_ledgers(world: tuple[Path, str], page: Path) -> None:
@@ -84,6 +51,7 @@ def test_counts_at_every_threshold_are_the_ledgers(world: tuple[Path, str], page
                 kept = [row for row in rows if row["vlm"][measure["name"]] >= edge]
             assert measure["kept"][place] == len(kept), (measure["name"], edge)
             assert measure["bytes"][place] == sum(row["length"] + 1024 for row in kept)
+            assert measure["known"][place] == len(kept)
             assert measure["right"][place] == sum(int(row["score"]) >= 9 for row in kept)
 
 
@@ -120,31 +88,7 @@ def test_strangers_text_stays_text(tmp_path: Path, world: tuple[Path, str], page
     assert main(["run", str(recipe), *arguments, "-o", str(tmp_path / "out")]) == 0
     assert main(["report", str(tmp_path / "out"), *arguments]) == 0
     for path in (page, tmp_path / "out/wdsfilter/report.html"):
-        text = path.read_text("utf-8")
-        found = Elements(text)
-        assert not any(
-            name.startswith("on") or name == "style" for _, attributes in found.tags for name in attributes
-        )
-        assert [tag for tag, _ in found.tags].count("script") == 2
-        assert all((a["src"] or "").startswith("data:image/webp;") for tag, a in found.tags if tag == "img")
-        assert HOSTILE in found.texts
-
-
-def test_page_needs_no_network(page: Path) -> None:
-    """Nothing on the page is fetched from anywhere, and its policy forbids it."""
-    found = Elements(page.read_text("utf-8"))
-    references = [
-        value
-        for _, attributes in found.tags
-        for name, value in attributes.items()
-        if name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href")
-    ]
-    assert references
-    assert all((value or "").startswith(("data:image/", "#")) for value in references)
-    [policy] = [a["content"] for tag, a in found.tags if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policy is not None
-    assert policy.startswith("default-src 'none'")
-    assert "unsafe" not in policy
+        assert HOSTILE in check_harmless(path).texts
 
 
 def test_same_folder_same_page(world: tuple[Path, str], page: Path, tmp_path: Path) -> None:
@@ -246,31 +190,15 @@ def test_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "is not the output folder of a run" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
+@in_chromium
 def test_in_a_browser_slider_and_search_work(page: Path, tmp_path: Path) -> None:
     """Opened from its file, with a threshold and a search in its address, the page shows both and logs no error."""
     data = embedded(page)
     measure = next(m for m in data["measures"] if m["name"] == "grade")
-    switches = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    switches += "--disable-background-networking --disable-component-update --enable-logging=stderr"
-    done = subprocess.run(
-        [
-            str(CHROMIUM),
-            *switches.split(),
-            f"--user-data-dir={tmp_path}",
-            "--virtual-time-budget=2000",
-            "--dump-dom",
-            f"{page.as_uri()}#measure=grade&threshold=8&search=star",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert "CONSOLE" not in done.stderr
-    found = Elements(done.stdout)
+    done = opened(page, tmp_path, "#measure=grade&threshold=8&search=star")
+    found = Elements(done)
     kept = measure["kept"][measure["edges"].index(8)]
-    assert re.search(r'id="r-kept">(\d+)<', done.stdout)[1] == str(kept)  # type: ignore[index]
+    assert text_of(done, "r-kept") == str(kept)
     shown = [a for tag, a in found.tags if a.get("class") == "card" and "hidden" not in a]
     captions = re.findall(r'<p class="caption">(.*?)</p>', page.read_text("utf-8"), re.S)
     assert len(shown) == sum("star" in html.unescape(caption).lower() for caption in captions) > 0
@@ -278,5 +206,39 @@ def test_in_a_browser_slider_and_search_work(page: Path, tmp_path: Path) -> None
         card = data["cards"][int(attributes["data-number"] or "")]
         if card["open"]:
             state = "kept" if card["values"]["grade"] >= 8 else "dropped"
-            where = done.stdout.index(f'data-number="{attributes["data-number"]}"')
-            assert f'"verdict {state}"' in done.stdout[where:].partition("</li>")[0]
+            where = done.index(f'data-number="{attributes["data-number"]}"')
+            assert f'"verdict {state}"' in done[where:].partition("</li>")[0]
+    confusion = [int(text_of(done, f"r-{cell}")) for cell in ("kept-right", "kept-wrong", "missed", "rest")]
+    judged = [row for row in rows_of(page.parent.parent) if row["status"] != "unreadable"]
+    passed = [row["vlm"] is not None and row["vlm"]["grade"] >= 8 for row in judged]
+    worth = [int(row["score"]) >= 9 for row in judged]
+    for cell, wanted in zip(confusion, ((1, 1), (1, 0), (0, 1), (0, 0)), strict=True):
+        assert cell == sum((keep, good) == wanted for keep, good in zip(passed, worth, strict=True))
+
+
+def test_truth_is_what_the_recipe_says(tmp_path: Path) -> None:
+    """A column called score is no truth unless the recipe's `ledger.truth` names it."""
+    shards = write_world(tmp_path / "in", samples=6, seed=3)
+    for name, said in (("with", ", truth: score"), ("without", "")):
+        ledger = f"ledger: {{columns: [score]{said}}}"
+        recipe = write_recipe(tmp_path, f"judges: [scripted: {{seed: 7}}]\nguard: off\n{ledger}\n")
+        assert main(["run", str(recipe), "--shards", shards, "-o", str(tmp_path / name)]) == 0
+        assert main(["report", str(tmp_path / name)]) == 0
+        data = embedded(tmp_path / name / "wdsfilter/report.html")
+        assert data["known"] == (6 if said else 0)
+        assert (data["measures"][0]["right"] is not None) == bool(said)
+
+
+def test_a_selection_has_a_page(world: tuple[Path, str], tmp_path: Path) -> None:
+    """The page of a selection shows what was selected, by which question, with pictures from its own shards."""
+    out, shards = world
+    where = ["--where", "vlm.score >= 7", "--shards", shards, "--workers", "1"]
+    assert main(["select", str(out), *where, "-o", str(tmp_path / "new")]) == 0
+    assert main(["report", str(tmp_path / "new")]) == 0
+    page = tmp_path / "new/wdsfilter/report.html"
+    count = sum(row["vlm"] is not None and row["vlm"]["score"] >= 7 for row in rows_of(out))
+    text = page.read_text("utf-8")
+    assert f"<h1>{count} of {count} pairs kept</h1>" in text
+    assert "vlm.score &gt;= 7" in text
+    assert embedded(page)["measures"][0]["kept"][0] == count
+    assert text.count("<img ") == len(embedded(page)["cards"]) > 0

@@ -35,7 +35,7 @@ def record(recipe: Recipe, runtime: Runtime) -> Record:
     decision = {"judges": {spec.id: _options(spec, deciding=True) for spec in recipe.judges}}
     output = {
         **recipe.output.model_dump(mode="json", exclude={"folder"}),
-        "ledger": recipe.ledger.model_dump(mode="json"),
+        "ledger": recipe.ledger.model_dump(mode="json", exclude_none=True),
     }
     parts = {"scoring": scoring, "decision": decision, "output": output}
     return {
@@ -56,6 +56,12 @@ def recorded_specs(record: Record) -> Iterator[JudgeSpec]:
         places = {n: "" for n, f in module.Options.model_fields.items() if is_location(f) and f.is_required()}
         options = {**places, **measuring["options"], **record["decision"]["judges"][judge_id]}
         yield JudgeSpec(measuring["judge"], judge_id, module.Options.model_validate_json(json.dumps(options)))
+
+
+def recorded_truth(record: Record) -> str | None:
+    """The ledger column that holds true scores, where the recipe named one."""
+    column: str | None = record["output"]["ledger"].get("truth")
+    return column
 
 
 def canonical(value: object) -> bytes:

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
@@ -129,9 +130,11 @@ class Output(_Section):
 
 
 class LedgerOptions(_Section):
-    """``columns``: fields of a sample's json that its ledger row holds, as text."""
+    """``columns``: fields of a sample's json that its ledger row holds, as text. ``truth``: the one of them
+    that holds the pair's true score, where that is known."""
 
     columns: list[str] = Field(default_factory=lambda: ["uid", "url", "sha256"])
+    truth: str | None = None
 
     @field_validator("columns")
     @classmethod
@@ -139,6 +142,14 @@ class LedgerOptions(_Section):
         taken = RESERVED_COLUMNS.intersection(value)
         if taken or len(set(value)) < len(value):
             raise ValueError(f"taken or listed twice: {', '.join(sorted(taken or value))}")
+        return value
+
+    @field_validator("truth")
+    @classmethod
+    def _listed(cls, value: str | None, info: ValidationInfo) -> str | None:
+        columns = info.data.get("columns", [value])
+        if value is not None and value not in columns:
+            raise ValueError(f"{value!r} is none of ledger.columns: {', '.join(columns)}")
         return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,9 @@ def note_shards(folder: OutputFolder, shards: Sequence[Shard]) -> dict[str, Any]
 
 
 def read_status(folder: OutputFolder) -> Status:
-    """Raises OutputError where ``folder`` is no run's."""
+    """Of a run or a selection. Raises OutputError where ``folder`` is neither's."""
+    if folder.selection.exists():
+        return _selection_status(Tally(folder).refresh())
     if not folder.record.exists():
         raise OutputError(f"{folder.root} is not the output folder of a run (no wdsfilter/run.json)")
     tally = Tally(folder).refresh()
@@ -75,6 +78,17 @@ def read_status(folder: OutputFolder) -> Status:
         state, code = ("done, with trouble", EXIT_DAMAGED) if found else ("done", EXIT_DONE)
     damaged = {n: f"{h.damage.reason}: {h.damage.detail}" for n, h in tally.damaged.items() if h.damage}
     return Status(state, code, len(done), len(names), left, tally.counts, damaged, unread, found, guard)
+
+
+def _selection_status(tally: Tally) -> Status:
+    """A selection is done when its summary, which is written last, speaks of every ledger."""
+    try:
+        shards = json.loads(tally.folder.summary.read_bytes())["shards"]
+    except (OSError, ValueError, KeyError):
+        shards = None
+    count = len(tally.headers)
+    state, code = ("done", EXIT_DONE) if shards == count else ("unfinished", EXIT_INTERRUPTED)
+    return Status(state, code, count, count, [], tally.counts, {}, {}, [], None)
 
 
 def _expected(folder: OutputFolder, started: Mapping[str, Any]) -> list[str]:

@@ -48,6 +48,10 @@ def check_judge(
     ],
     id: Annotated[str | None, typer.Option(help="Which of the recipe's judges.")] = None,
     label: Annotated[str, typer.Option(help="Field of the .json that holds the true score.")] = "score",
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="A file of labels of some of their pairs, as `report --label` exports it."),
+    ] = None,
     threshold: Annotated[int, typer.Option(help="A pair is right from this true score on.")] = 9,
     generate: Annotated[
         int, typer.Option(min=0, help="Compare the readout with generated answers on so many pairs.")
@@ -62,16 +66,17 @@ def check_judge(
     Nothing is written but --plots. `wdsfilter perturb` makes labelled shards of clean pairs.
     """
     from wdsfilter.evaluate.judging import bench, pick_judge
-    from wdsfilter.evaluate.labels import labelled_shards
+    from wdsfilter.evaluate.labels import FieldLabels, labelled_shards, read_file
     from wdsfilter.evaluate.plots import check_installed, write_plots
     from wdsfilter.evaluate.report import gather, report
 
     if plots is not None:
         check_installed()  # before the work, not after it
+    truth = FieldLabels(label) if labels is None else read_file(labels)
     recipe = _recipe(judge, threshold, overrides or [])
     spec = pick_judge(recipe, id)
     found = labelled_shards(shards)
-    with bench(recipe, spec, label) as ready:
+    with bench(recipe, spec, truth) as ready:
         for remark in ready.remarks:
             err.print(remark, markup=False)
         with err.status("generating answers"):
@@ -129,7 +134,8 @@ def _judged(bench: Bench, shards: Iterable[Shard]) -> tuple[list[Judged], Counte
                 reasons[found.reason] += 1
                 last = f"{found.key}: {found.reason} ({found.detail})"
     if not judged:
-        raise InputError(f"no readable pair in these shards{f'; {last}' if last else ''}")
+        what = "readable" if bench.labels.needs_fields else "labelled"
+        raise InputError(f"no {what} pair in these shards{f'; {last}' if last else ''}")
     return judged, reasons
 
 

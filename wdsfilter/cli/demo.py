@@ -43,6 +43,10 @@ def demo(
     out.print(f"wdsfilter {shlex.join(arguments)}\n", markup=False)
     code = main(arguments)
     if code == 0:
+        shown = ["report", str(folder / "out"), "--shards", pattern]
+        out.print(f"\nwdsfilter {shlex.join(shown)}", markup=False)
+        code = main(shown)
+    if code == 0:
         found = compare(OutputFolder(folder / "out"), _THRESHOLD)
         worth = found.kept_right + found.dropped_wrong
         out.print(
@@ -52,7 +56,8 @@ def demo(
             f"kept samples     tar tf {folder}/out/world-0000.tar\n"
             f"why each pair    duckdb -c \"select key, reason, vlm.grade from '{folder}/out/wdsfilter/ledger/*'\"\n"
             f"is it whole      wdsfilter verify {folder}/out\n"
-            "the real job     wdsfilter recipes list; wdsfilter run RECIPE --shards YOURS --output OUT",
+            "the real job     wdsfilter recipes list; wdsfilter run RECIPE --shards YOURS --output OUT\n"
+            f"LOOK AT IT       {(folder / 'out/wdsfilter/report.html').resolve().as_uri()}",
             markup=False,
         )
     raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""A run as a page to look at."""
+"""A run as a page to look at, and a page to grade its pairs on."""
 
 from __future__ import annotations
 
@@ -24,26 +24,42 @@ def report(
         Path | None,
         typer.Option("--output", "-o", help="Where to write it; else wdsfilter/report.html in the run."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed shows other samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed shows, or draws, other samples.")] = 0,
+    label: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Instead, write a page to grade so many drawn pairs on, without seeing scores."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="A file of labels that such a page exported, to compare with.")
+    ] = None,
 ) -> None:
-    """Write one HTML page about a run: scores, thresholds to try, pictures just above and below them.
+    """Write one HTML page about a run or a selection: scores, thresholds to try, pictures above and below them.
 
     It needs no network and no other file. Pictures come from --shards, as given to run; without it only
     those of kept samples can be shown.
     """
     from wdsfilter.errors import InputError
+    from wdsfilter.evaluate.labels import read_file
     from wdsfilter.output import OutputFolder
+    from wdsfilter.report import label_page, page
     from wdsfilter.report.contents import gather
-    from wdsfilter.report.page import render
+    from wdsfilter.report.opened import open_folder
     from wdsfilter.shards.source import Pattern, find_shards
     from wdsfilter.storage import STDIN, replace_file
 
     if STDIN in (shards or []):
         raise InputError("--shards: standard input cannot be read here; give the shards' paths")
-    run = OutputFolder(folder)
     inputs = find_shards([Pattern(path) for path in shards or []])
+    opened = open_folder(OutputFolder(folder))
     with err.status("reading ledgers and pictures"):
-        page = render(gather(run, inputs, seed))
-    path = output or run.root / "wdsfilter" / "report.html"
-    replace_file(page, path)
-    out.print(f"wrote {path} ({len(page) / 1e6:.1f} MB)", markup=False)
+        if label is not None:
+            name, written = "label.html", label_page.render(opened, inputs, label, seed)
+        else:
+            if labels is not None:
+                opened = opened.graded(read_file(labels))
+            name, written = "report.html", page.render(gather(opened, inputs, seed))
+    path = output or folder / "wdsfilter" / name
+    replace_file(written, path)
+    out.print(f"wrote {path} ({len(written) / 1e6:.1f} MB)", markup=False)

@@ -1,14 +1,13 @@
-"""A run over the small world beside the truth: what was kept, and what should have been."""
+"""A run beside the truth that its recipe names: what was kept, and what should have been."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
-from wdsfilter import ledger
+from wdsfilter import fingerprint, ledger
+from wdsfilter.errors import OutputError
 from wdsfilter.output import OutputFolder
-
-COLUMN = "score"
-"""The ledger column that holds the true score (the demo recipe takes it from the json)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,16 @@ class Confusion:
 
 
 def compare(folder: OutputFolder, threshold: int) -> Confusion:
-    """Counts over all ledgers of a finished run; a pair is worth keeping from ``threshold`` on."""
+    """Counts over all ledgers of a finished run; a pair is worth keeping from ``threshold`` on.
+
+    Raises OutputError where the run's recipe names no column of true scores.
+    """
+    column = fingerprint.recorded_truth(json.loads(folder.record.read_bytes()))
+    if column is None:
+        raise OutputError(f"{folder.root}: its recipe names no ledger.truth to compare with")
     counts = {(kept, worth): 0 for kept in (True, False) for worth in (True, False)}
     for name in folder.shard_names():
-        for row in ledger.read_rows(folder.ledger(name), ["status", COLUMN]):
+        for row in ledger.read_rows(folder.ledger(name), ["status", column]):
             if row["status"] in ("kept", "dropped"):
-                counts[row["status"] == "kept", int(row[COLUMN]) >= threshold] += 1
+                counts[row["status"] == "kept", int(row[column]) >= threshold] += 1
     return Confusion(counts[True, True], counts[True, False], counts[False, False], counts[False, True])

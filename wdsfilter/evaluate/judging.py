@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from wdsfilter import storage
 from wdsfilter.errors import JudgeError
-from wdsfilter.evaluate.labels import Label, read_label
+from wdsfilter.evaluate.labels import Label, Labels
 from wdsfilter.judges import Judge, Runtime
 from wdsfilter.panel import Panel
 from wdsfilter.recipe import JudgeSpec, Recipe
@@ -78,11 +78,11 @@ class Agreement:
 class Bench:
     """A loaded judge, the only one of its panel, at work on labelled pairs.
 
-    ``label`` names the field of a pair's score; ``remarks`` of the judge are for whoever starts it.
+    ``labels`` say what a pair is worth; ``remarks`` of the judge are for whoever starts it.
     """
 
     panel: Panel
-    label: str
+    labels: Labels
     remarks: Sequence[str] = ()
 
     @property
@@ -103,9 +103,9 @@ class Bench:
         return tuple(self.judge.grades.values()) if isinstance(self.judge, Graded) else None
 
     def judged(self, shards: Iterable[Shard]) -> Generator[Found, None, None]:
-        """Every sample of ``shards`` in stored order: judged, or why it could not be.
+        """Every labelled sample of ``shards`` in stored order: judged, or why it could not be.
 
-        Raises InputError for a pair without a label, ReadError, JudgeError.
+        Raises InputError where the labels do, ReadError, JudgeError.
         """
         labels: deque[tuple[str, Label | None]] = deque()
         with closing(self.panel.judged(self._labelled(shards, labels))) as items:
@@ -148,16 +148,20 @@ class Bench:
     def _labelled(
         self, shards: Iterable[Shard], labels: deque[tuple[str, Label | None]]
     ) -> Generator[Item, None, None]:
-        shard = ""
+        shard: Shard | None = None
         for item in self._read(shards):
-            if isinstance(item, Case):
-                if item.pair and item.sample and not item.pair.fields and item.sample.first(("json",)):
+            if not isinstance(item, Case):
+                shard = item.shard
+            elif shard is not None:
+                needed, pair = self.labels.needs_fields, item.pair
+                if needed and pair and item.sample and not pair.fields and item.sample.first(("json",)):
                     item.settle(Decision("unreadable", "no_fields", "its .json cannot be read, or is empty"))
-                place = f"{shard}: {item.row['key']}"
-                label = read_label(item.pair.fields, self.label, place) if item.pair else None
-                labels.append((shard, label))
-            else:
-                shard = storage.shown(item.shard.url)
+                label = None
+                if item.pair or not needed:
+                    label = self.labels.find(item.pair.fields if item.pair else {}, shard, item.row["key"])
+                if label is None and not needed:
+                    continue
+                labels.append((storage.shown(shard.url), label))
             yield item
 
     def _found(self, case: Case, shard: str, label: Label | None) -> Judged | Unreadable:
@@ -177,7 +181,7 @@ class Bench:
 
 
 @contextmanager
-def bench(recipe: Recipe, spec: JudgeSpec, label: str) -> Iterator[Bench]:
+def bench(recipe: Recipe, spec: JudgeSpec, labels: Labels) -> Iterator[Bench]:
     """Load the judge, on the recipe's device and with its workers. Raises JudgeError, MissingExtra."""
     options, remarks = spec.module.resolve(spec.options)
     # nothing is written, so that pairs which were filtered before are as good as others
@@ -185,7 +189,7 @@ def bench(recipe: Recipe, spec: JudgeSpec, label: str) -> Iterator[Bench]:
     recipe = replace(recipe, judges=(replace(spec, options=options),), output=output)
     count = default_count(1) if recipe.run.workers is None else recipe.run.workers
     with Panel(recipe, Runtime(recipe.run.device), worker_count=count) as panel:
-        yield Bench(panel, label, remarks)
+        yield Bench(panel, labels, remarks)
 
 
 def pick_judge(recipe: Recipe, wanted: str | None) -> JudgeSpec:

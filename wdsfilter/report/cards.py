@@ -48,7 +48,7 @@ class Card:
     candidate: bool
     probabilities: tuple[float, ...]
     justification: str
-    truth: str
+    truth: float | None
 
     @property
     def finest(self) -> float:
@@ -57,7 +57,13 @@ class Card:
 
 
 def make_card(
-    shard: str, found: Found, pair: Pair | None, ruler: Ruler | None, truth: str, *, with_picture: bool = True
+    shard: str,
+    found: Found,
+    pair: Pair | None,
+    ruler: Ruler | None,
+    truth: float | None,
+    *,
+    with_picture: bool = True,
 ) -> Card:
     """``pair`` is what the sample gave, None where it is none."""
     row, note, picture = found.row, found.why, None
@@ -78,14 +84,14 @@ def make_card(
         row["key"],
         row["status"],
         row["reason"],
-        _cut(row["detail"]),
-        _cut(pair.caption) if pair is not None and pair.caption else None,
+        cut(row["detail"]),
+        cut(pair.caption) if pair is not None and pair.caption else None,
         picture,
-        _cut(note),
+        cut(note),
         values,
         bool(values) and decided,
         probabilities,
-        _cut(justification),
+        cut(justification),
         truth,
     )
 
@@ -101,10 +107,10 @@ def read_pair(reader: PairReader, sample: Sample | None) -> Pair | None:
     return Pair(sample.key, image.data, "") if image is not None else None
 
 
-def thumbnail(data: bytes | memoryview) -> Thumbnail:
+def thumbnail(data: bytes | memoryview, side: int = _SIDE) -> Thumbnail:
     """A small picture made anew from decoded pixels: none of a stranger's bytes go on. Raises BadImage."""
     pixels = images.decode(data)
-    pixels.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    pixels.thumbnail((side, side), Image.Resampling.LANCZOS)
     kind = "WEBP" if features.check("webp") else "JPEG"
     file = io.BytesIO()
     pixels.save(file, kind, quality=_QUALITY)
@@ -124,5 +130,6 @@ def _numbers(row: Row, ruler: Ruler | None) -> tuple[dict[str, float], tuple[flo
     return values, probabilities, str(numbers.get("justification") or "")
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
+def cut(text: str, most: int = _MOST_TEXT) -> str:
+    """The beginning of a text."""
+    return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wdsfilter.demo.truth import COLUMN as TRUTH
 from wdsfilter.ledger import ROWS_PER_GROUP
 from wdsfilter.report.measures import Bools, Floats, Ruler, floats
+from wdsfilter.report.truth import Truth
 
 Ints = npt.NDArray[np.int64]
 
@@ -37,7 +37,7 @@ class Rows:
     """A batch of a ledger's rows [n]: ``first`` is the number of its first row.
 
     ``candidates`` are those that the ruler's threshold decides about: all its judge measured, less those
-    that another judge dropped. ``truth`` is nan where it is not known.
+    that another judge dropped. ``truth`` is nan where it is not known, or where nothing could be judged.
     """
 
     shard: str
@@ -51,13 +51,12 @@ class Rows:
     sizes: Mapping[str, Floats]
 
 
-def read_batches(shard: str, path: Path, ruler: Ruler | None) -> Iterator[Rows]:
+def read_batches(shard: str, path: Path, ruler: Ruler | None, truth: Truth) -> Iterator[Rows]:
     """A ledger's rows, batch by batch, in order."""
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         sized = _sized(schema)
-        has_truth = TRUTH in schema.names and pa.types.is_string(schema.field(TRUTH).type)
-        columns = {"status", "reason", "length", *sized.values()} | ({TRUTH} if has_truth else set())
+        columns = {"status", "reason", "length", *sized.values()} | truth.columns
         columns |= {ruler.judge} if ruler else set()
         first = 0
         for batch in file.iter_batches(ROWS_PER_GROUP, columns=sorted(columns)):
@@ -69,15 +68,16 @@ def read_batches(shard: str, path: Path, ruler: Ruler | None) -> Iterator[Rows]:
             if ruler:
                 measured = ~np.isnan(next(iter(measures.values())))
                 candidates = measured & (kept | (reasons == f"{ruler.judge}.at_least"))
+            readable = statuses != "unreadable"
             yield Rows(
                 shard,
                 first,
                 reasons,
                 kept,
-                statuses != "unreadable",
+                readable,
                 candidates,
                 measures,
-                _truth(batch) if has_truth else np.full(len(kept), np.nan),
+                np.where(readable, truth.read(shard, batch), np.nan),
                 _sizes(batch, sized),
             )
             first += len(kept)
@@ -85,21 +85,26 @@ def read_batches(shard: str, path: Path, ruler: Ruler | None) -> Iterator[Rows]:
 
 @dataclass(slots=True)
 class Cuts:
-    """Candidates at each edge of a measure [edges]: how many, their bytes, how many are worth keeping."""
+    """Candidates at each edge of a measure [edges]: how many, their bytes, how many have a known truth, and
+    how many of these are worth keeping."""
 
     pairs: Ints
     bytes: Ints
+    known: Ints
     right: Ints
 
     def kept(self) -> Ints:
         """How many pairs each threshold keeps [edges]."""
-        return _from_above(self.pairs)
+        return from_above(self.pairs)
 
     def kept_bytes(self) -> Ints:
-        return _from_above(self.bytes)
+        return from_above(self.bytes)
+
+    def kept_known(self) -> Ints:
+        return from_above(self.known)
 
     def kept_right(self) -> Ints:
-        return _from_above(self.right)
+        return from_above(self.right)
 
 
 @dataclass(slots=True)
@@ -123,7 +128,7 @@ class Figures:
         """Empty counts; ``added`` is what a kept sample's scores add to its bytes."""
         if self.ruler:
             for measure in self.ruler.measures:
-                self.cuts[measure.name] = Cuts(*(np.zeros(len(measure.edges), np.int64) for _ in range(3)))
+                self.cuts[measure.name] = Cuts(*(np.zeros(len(measure.edges), np.int64) for _ in range(4)))
             self.confusion = np.zeros((len(self.ruler.grades),) * 2, np.int64)
 
     def add(self, rows: Rows) -> None:
@@ -139,7 +144,8 @@ class Figures:
         if self.ruler is None:
             return
         right = rows.truth >= self.ruler.worth
-        self.with_truth += int((~np.isnan(rows.truth)).sum())
+        known = ~np.isnan(rows.truth)
+        self.with_truth += int(known.sum())
         self.worth += int(right.sum())
         chosen = rows.candidates
         for measure in self.ruler.measures:
@@ -150,6 +156,7 @@ class Figures:
             lengths = rows.sizes["length"][here] + self.added
             cuts.pairs += np.bincount(places, minlength=edges)
             cuts.bytes += np.bincount(places, lengths, edges).astype(np.int64)
+            cuts.known += np.bincount(places[known[here]], minlength=edges)
             cuts.right += np.bincount(places[right[here]], minlength=edges)
         if "grade" in rows.measures:
             self._confuse(rows.truth, rows.measures["grade"])
@@ -187,17 +194,7 @@ def _sizes(batch: pa.RecordBatch, sized: Mapping[str, str]) -> dict[str, Floats]
     return found
 
 
-def _truth(batch: pa.RecordBatch) -> Floats:
-    return np.array([_number(text) for text in batch.column(TRUTH).to_pylist()], np.float64)
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text) if text else float("nan")
-    except ValueError:
-        return float("nan")
-
-
-def _from_above(counts: Ints) -> Ints:
-    sums: Ints = np.cumsum(counts[::-1])[::-1]
+def from_above(counts: Ints) -> Ints:
+    """Sums of what lies at each place or above it, along the last axis."""
+    sums: Ints = np.cumsum(counts[..., ::-1], axis=-1)[..., ::-1]
     return sums

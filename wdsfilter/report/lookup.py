@@ -1,20 +1,19 @@
-"""Everything that a run's folder knows of one key."""
+"""Everything that a run's or a selection's folder knows of one key."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wdsfilter import ledger
-from wdsfilter.errors import OutputError
 from wdsfilter.ledger import Row
 from wdsfilter.output import OutputFolder
-from wdsfilter.pairs import PairReader
 from wdsfilter.report.cards import read_pair
-from wdsfilter.report.finding import from_input, from_output
+from wdsfilter.report.opened import open_folder
+from wdsfilter.report.picks import Place
 from wdsfilter.samples import Pair
 from wdsfilter.shards.source import Shard
 
@@ -31,20 +30,10 @@ class Known:
 
 def look_up(folder: OutputFolder, key: str, inputs: Sequence[Shard]) -> list[Known]:
     """All samples of that key: keys repeat across shards. Raises OutputError where ``folder`` is no run's."""
-    if not folder.record.exists():
-        raise OutputError(f"{folder.root} is not the output folder of a run (no wdsfilter/run.json)")
-    asked = json.loads(folder.record.read_bytes())["scoring"]["input"]
-    reader = PairReader(tuple(asked["image"]), asked["caption"])
-    urls = {shard.name: shard.url for shard in inputs}
-    known = []
-    for name in folder.shard_names():
-        path = folder.ledger(name)
-        rows = pq.read_table(path, filters=[("key", "=", key)]).to_pylist()
-        if not rows:
-            continue
-        if name in urls:
-            found = from_input(urls[name], ledger.read_header(path).input.size, rows)
-        else:
-            found = from_output(folder.shard(name), rows)
-        known += [Known(name, one.row, read_pair(reader, one.sample), one.why) for one in found]
-    return known
+    opened = open_folder(folder)
+    places: set[Place] = set()
+    for name, path in opened.ledgers.items():
+        keys = pq.read_table(path, columns=["key"]).column("key")
+        places |= {(name, int(row)) for row in pc.indices_nonzero(pc.equal(keys, pa.scalar(key))).to_pylist()}
+    found = opened.find(inputs, places)
+    return [Known(shard, one.row, read_pair(opened.reader, one.sample), one.why) for (shard, _), one in found]

@@ -85,20 +85,24 @@ def floats(column: pa.Array) -> Floats:
     return found
 
 
-def find_ruler(record: Mapping[str, Any], schema: pa.Schema) -> Ruler | None:
-    """The last judge of a run's ledgers that gives a grade or a score; None where none does."""
-    order: Sequence[str] = record["scoring"]["order"]
+def find_ruler(
+    order: Sequence[str], options: Mapping[str, Mapping[str, Any]], schema: pa.Schema
+) -> Ruler | None:
+    """The last judge of some ledgers that gives a grade or a score; None where none does.
+
+    ``options`` are the judges', where they are known; without them a threshold starts where it keeps everything.
+    """
     for judge in reversed([name for name in order if name in schema.names]):
         fields = {field.name for field in schema.field(judge).type}
         if fields & {"grade", "score"}:
-            options = record["scoring"]["judges"][judge]["options"]
-            rule = record["decision"]["judges"][judge].get("at_least")
-            return _ruler(judge, fields, _grades(options.get("scale")), rule)
+            known = options.get(judge)
+            return _ruler(judge, fields, known or {}, everything=known is None)
     return None
 
 
-def _ruler(judge: str, fields: set[str], grades: tuple[int, ...], rule: Any) -> Ruler:
+def _ruler(judge: str, fields: set[str], options: Mapping[str, Any], *, everything: bool) -> Ruler:
     """The ruler of a judge that has these ``fields``, by its ``at_least``."""
+    grades, rule = _grades(options.get("scale")), options.get("at_least")
     said = rule if isinstance(rule, dict) else {"grade": rule}
     grade, score, probability = said.get("grade"), said.get("score"), said.get("with_probability")
     worth = next((float(value) for value in (grade, score) if value is not None), _DEFAULT_WORTH)
@@ -106,7 +110,7 @@ def _ruler(judge: str, fields: set[str], grades: tuple[int, ...], rule: Any) -> 
 
     def offer(name: str, label: str, edges: set[float], recipe: float | None, usual: float) -> None:
         places = tuple(sorted(edges if recipe is None else edges | {float(recipe)}))
-        nearest = min(places, key=lambda edge: abs(edge - usual))
+        nearest = places[0] if everything else min(places, key=lambda edge: abs(edge - usual))
         measures.append(Measure(name, label, places, recipe, nearest if recipe is None else float(recipe)))
 
     if "grade" in fields:
@@ -116,13 +120,8 @@ def _ruler(judge: str, fields: set[str], grades: tuple[int, ...], rule: Any) -> 
         offer("score", "Expected score", _score_edges(grades), score, worth)
     if "p" in fields:
         label = f"P(grade \N{GREATER-THAN OR EQUAL TO} {worth:g})"
-        offer(
-            "probability",
-            label,
-            {n / PROBABILITY_BINS for n in range(PROBABILITY_BINS + 1)},
-            probability,
-            0.5,
-        )
+        hundredths = {n / PROBABILITY_BINS for n in range(PROBABILITY_BINS + 1)}
+        offer("probability", label, hundredths, probability, 0.5)
     measures.sort(key=lambda measure: measure.recipe is None)
     return Ruler(judge, grades, worth, tuple(measures))
 

@@ -15,7 +15,7 @@ from wdsfilter.ledger import ROWS_PER_GROUP, Row
 from wdsfilter.report.figures import Rows
 from wdsfilter.report.measures import Bools, Floats, Ruler
 
-PER_GRADE, PER_REASON, EXTREME, NEAR, RANDOM, PER_VERDICT = 8, 8, 12, 16, 36, 200
+PER_GRADE, PER_REASON, EXTREME, NEAR, RANDOM, WRONG, PER_VERDICT = 8, 8, 12, 16, 36, 16, 200
 MOST_REASONS = 24
 
 Place = tuple[str, int]
@@ -26,8 +26,9 @@ Place = tuple[str, int]
 class Picks:
     """The foremost samples of each group, in its order; :meth:`add` takes rows batch by batch.
 
-    Groups: ``best``, ``worst``, ``above`` and ``below`` the threshold, ``random``, ``grade N``, ``reason R``, and
-    ``kept`` and ``dropped``, whose captions are compared. Holds a few hundred places, whatever the run's size.
+    Groups: ``best``, ``worst``, ``above`` and ``below`` the threshold, ``random``, ``grade N``, ``reason R``, where the
+    truth is known ``wrong`` (kept for nothing) and ``missed``, and ``kept`` and ``dropped``, whose captions are
+    compared. Holds a few hundred places, whatever the run's size.
     """
 
     ruler: Ruler | None
@@ -35,8 +36,7 @@ class Picks:
     groups: dict[str, list[tuple[float, Place]]] = field(default_factory=dict)
 
     def add(self, rows: Rows) -> None:
-        digest = hashlib.sha256(f"{self.seed}:{rows.shard}:{rows.first}".encode()).digest()
-        chance = np.random.default_rng(int.from_bytes(digest[:8], "big")).random(len(rows.kept))
+        chance = chances(rows, f"{self.seed}")
         self._offer("random", RANDOM, rows, chance, rows.readable)
         self._offer("kept", PER_VERDICT, rows, chance, rows.kept)
         self._offer("dropped", PER_VERDICT, rows, chance, rows.readable & ~rows.kept)
@@ -57,6 +57,9 @@ class Picks:
         start = ruler.main.start
         self._offer("above", NEAR, rows, values - start + tie, known & (values >= start))
         self._offer("below", NEAR, rows, start - values + tie, known & (values < start))
+        right = rows.truth >= ruler.worth
+        self._offer("wrong", WRONG, rows, chance, rows.kept & (rows.truth < ruler.worth))
+        self._offer("missed", WRONG, rows, chance, ~rows.kept & right)
         if "grade" in rows.measures:
             for grade in ruler.grades:
                 self._offer(f"grade {grade}", PER_GRADE, rows, chance, rows.measures["grade"] == grade)
@@ -72,6 +75,12 @@ class Picks:
     def listed(self) -> dict[str, list[Place]]:
         """Group -> its samples, the foremost first."""
         return {group: [place for _, place in found] for group, found in sorted(self.groups.items())}
+
+
+def chances(rows: Rows, seed: str) -> Floats:
+    """A number from 0 to 1 for each row [n], which depends on seed, shard and place alone."""
+    digest = hashlib.sha256(f"{seed}:{rows.shard}:{rows.first}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big")).random(len(rows.kept))
 
 
 def read_picked(places: set[Place], ledgers: Mapping[str, Path]) -> Iterator[tuple[Place, Row]]:

@@ -38,9 +38,12 @@ class Tick:
     minor: bool = False
 
 
+_PERCENT = tuple(Tick(round((1 - n / 4) * HEIGHT, 1), f"{25 * n} %", bool(n % 2)) for n in range(5))
+
+
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Paths in a box of :data:`WIDTH` by :data:`HEIGHT`, with their axes; ``top`` is the highest value."""
+    """Paths in a box of :data:`WIDTH` by :data:`HEIGHT`, with their axes."""
 
     paths: tuple[str, ...]
     x: tuple[Tick, ...]
@@ -79,10 +82,26 @@ def bars(edges: Sequence[float], counts: Ints, most: int, upper: float, *, roote
 
 def line(xs: Sequence[float], ys: Sequence[float], x_ticks: Sequence[Tick] = ()) -> Chart:
     """A line through points with x from 0 to 1 and y from 0 to 1, y read in percent."""
-    ticks = tuple(Tick(round((1 - n / 4) * HEIGHT, 1), f"{25 * n} %", bool(n % 2)) for n in range(5))
     return Chart(
-        (_path([(x * WIDTH, (1 - y) * HEIGHT) for x, y in zip(xs, ys, strict=True)]),), tuple(x_ticks), ticks
+        (_path([(x * WIDTH, (1 - y) * HEIGHT) for x, y in zip(xs, ys, strict=True)]),),
+        tuple(x_ticks),
+        _PERCENT,
     )
+
+
+def bands(
+    xs: Sequence[float],
+    series: Sequence[Sequence[tuple[float, float, float] | None]],
+    x_ticks: Sequence[Tick] = (),
+) -> Chart:
+    """Lines with their intervals, x and y from 0 to 1: for each of ``series`` first its area, then its line."""
+    paths = []
+    for values in series:
+        there = [(x * WIDTH, ends) for x, ends in zip(xs, values, strict=True) if ends is not None]
+        upper = [(x, (1 - high) * HEIGHT) for x, (_, _, high) in there]
+        lower = [(x, (1 - low) * HEIGHT) for x, (low, _, _) in reversed(there)]
+        paths += [_path([*upper, *lower]), _path([(x, (1 - middle) * HEIGHT) for x, (_, middle, _) in there])]
+    return Chart(tuple(paths), tuple(x_ticks), _PERCENT)
 
 
 def compared(counts: Ints) -> Chart | None:
@@ -132,8 +151,7 @@ def dots(values: Sequence[float], marked: Sequence[bool]) -> Chart:
     paths = ["", ""]
     for place, (value, is_marked) in enumerate(zip(values, marked, strict=True)):
         paths[is_marked] += f"M{(place + 0.5) * step:.1f} {(1 - value) * HEIGHT:.1f}h0"
-    ticks = tuple(Tick(round((1 - n / 4) * HEIGHT, 1), f"{25 * n} %", bool(n % 2)) for n in range(5))
-    return Chart((paths[0], paths[1]), (), ticks)
+    return Chart((paths[0], paths[1]), (), _PERCENT)
 
 
 def short(value: float) -> str:

@@ -1,21 +1,16 @@
 
-"use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const at = (id) => document.getElementById(id);
-  const all = (selector) => [...document.querySelectorAll(selector)];
+  const { data, at, all, count, share, plain } = page;
   const state = { measure: data.measures[0], place: 0, group: "", search: "", most: 60 };
+  const FOLLOWING = new Set(["above", "below", "wrong", "missed"]);
   const cards = [];
   for (const card of all(".card")) cards[card.dataset.number] = card;
   const captions = cards.map((card) => card.querySelector(".caption").textContent.toLowerCase());
-  const count = (n) => Math.round(n).toString().replace(/\B(?=(\d{3})+$)/g, "\u202f");
-  const share = (a, b) => (b ? (100 * a / b).toFixed(1) + "\u202f%" : "\u2013");
   const size = (n) => {
     for (const [unit, name] of [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"]])
       if (n >= unit) return Number((n / unit).toPrecision(3)) + "\u202f" + name;
     return n + "\u202fB";
   };
-  const plain = (n) => String(Number(n.toPrecision(6)));
   const nearest = (measure, value) => {
     const found = measure.edges.findIndex((edge) => edge >= value - 1e-9);
     return found < 0 ? measure.edges.length - 1 : found;
@@ -25,6 +20,28 @@
     if (!card.open) return card.status === "kept";
     const value = card.values[state.measure.name];
     return value !== undefined && value >= state.measure.edges[state.place] - 1e-9;
+  }
+
+  function interval(ends) {
+    if (!ends) return "\u2013";
+    const [low, middle, high] = ends.map((value) => (100 * value).toFixed(0));
+    return `${middle}\u202f%\u00a0(${low}\u2013${high})`;
+  }
+
+  function showTruth(measure, place) {
+    const right = measure.right[place], known = measure.known[place], estimate = measure.estimate;
+    at("r-kept-right").textContent = count(right);
+    at("r-kept-wrong").textContent = count(known - right);
+    at("r-missed").textContent = count(data.right - right);
+    at("r-rest").textContent = count(data.known - data.right - known + right);
+    if (!estimate) {
+      at("r-precision").textContent = share(right, known);
+      at("r-recall").textContent = share(right, data.right);
+      return;
+    }
+    const nearest = estimate.places.findLastIndex((edge) => edge <= place);
+    at("r-precision").textContent = interval(estimate.precision[nearest]);
+    at("r-recall").textContent = interval(estimate.recall[nearest]);
   }
 
   function showThreshold() {
@@ -40,10 +57,9 @@
     at("r-kept").textContent = count(measure.kept[place]);
     at("r-share").textContent = share(measure.kept[place], data.samples);
     at("r-size").textContent = size(measure.bytes[place]);
-    if (measure.right) {
-      at("r-precision").textContent = share(measure.right[place], measure.kept[place]);
-      at("r-recall").textContent = share(measure.right[place], data.worth);
-    }
+    if (measure.right) showTruth(measure, place);
+    for (const cell of all("[data-grade]"))
+      cell.classList.toggle("in", measure.name === "grade" && Number(cell.dataset.grade) >= value);
     for (const hero of all("[data-hero]")) {
       hero.hidden = hero.dataset.hero !== measure.name;
       if (hero.hidden) continue;
@@ -70,7 +86,11 @@
   }
 
   function members(group) {
-    if (!group) return cards.map((_, n) => n);
+    const every = cards.map((_, n) => n);
+    if (!group) return every;
+    if (group === "wrong")
+      return every.filter((n) => data.cards[n].truth !== null && data.cards[n].truth < data.worth && keeps(data.cards[n]));
+    if (group === "missed") return every.filter((n) => data.cards[n].truth >= data.worth && !keeps(data.cards[n]));
     if ((group === "above" || group === "below") && state.measure) {
       const cut = state.measure.edges[state.place], name = state.measure.name;
       return data.cards.map((card, n) => [n, card.open ? card.values[name] - cut : NaN])
@@ -117,7 +137,7 @@
 
   function moved() {
     showThreshold();
-    if (state.group === "above" || state.group === "below") showCards();
+    if (FOLLOWING.has(state.group)) showCards();
     remember();
   }
 
