@@ -87,7 +87,11 @@ def test_the_demo_compares_with_the_truth(tmp_path: Path, capsys: pytest.Capture
     found = compare(OutputFolder(tmp_path / "out"), 9)
     assert found.precision >= 0.8
     assert found.recall >= 0.8
-    assert f"recall {found.recall:.2f}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"recall {found.recall:.2f}" in said
+    page = tmp_path / "out/wdsfilter/report.html"
+    assert page.as_uri() in said
+    assert page.exists()
     assert main(["demo", str(tmp_path)]) == 0  # once more: nothing is left to do
 
 
