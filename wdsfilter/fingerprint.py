@@ -74,13 +74,16 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()[:16]
 
 
-def differences(there: object, here: object, path: str = "") -> Iterator[str]:
+def differences(
+    there: object, here: object, path: str = "", words: tuple[str, str] = ("there", "now")
+) -> Iterator[str]:
     """One line for each value that differs: ``judges.vlm.max_pixels: 1003520 there, 401408 now``."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in sorted(there.keys() | here.keys()):
-            yield from differences(there.get(key), here.get(key), f"{path}.{key}" if path else key)
+            below = f"{path}.{key}" if path else key
+            yield from differences(there.get(key), here.get(key), below, words)
     elif there != here:
-        yield f"{path}: {_short(there)} there, {_short(here)} now"
+        yield f"{path}: {_short(there)} {words[0]}, {_short(here)} {words[1]}"
 
 
 def _measuring(spec: JudgeSpec, runtime: Runtime) -> Record:

@@ -25,6 +25,10 @@ def report(
         typer.Option("--output", "-o", help="Where to write it; else wdsfilter/report.html in the run."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed shows, or draws, other samples.")] = 0,
+    compare: Annotated[
+        Path | None,
+        typer.Option(help="Instead, write a page about two runs over the same shards: this is the other."),
+    ] = None,
     label: Annotated[
         int | None,
         typer.Option(
@@ -40,10 +44,11 @@ def report(
     It needs no network and no other file. Pictures come from --shards, as given to run; without it only
     those of kept samples can be shown.
     """
-    from wdsfilter.errors import InputError
+    from wdsfilter.errors import InputError, UserError
     from wdsfilter.evaluate.labels import read_file
     from wdsfilter.output import OutputFolder
-    from wdsfilter.report import label_page, page
+    from wdsfilter.report import compare_page, label_page, page
+    from wdsfilter.report.comparison import compare as compare_runs
     from wdsfilter.report.contents import gather
     from wdsfilter.report.opened import open_folder
     from wdsfilter.shards.source import Pattern, find_shards
@@ -51,10 +56,15 @@ def report(
 
     if STDIN in (shards or []):
         raise InputError("--shards: standard input cannot be read here; give the shards' paths")
+    if sum(option is not None for option in (compare, label, labels)) > 1:
+        raise UserError("--compare, --label and --labels each make a page of their own; give one of them")
     inputs = find_shards([Pattern(path) for path in shards or []])
     opened = open_folder(OutputFolder(folder))
     with err.status("reading ledgers and pictures"):
-        if label is not None:
+        if compare is not None:
+            found = compare_runs(opened, open_folder(OutputFolder(compare)), seed)
+            name, written = "compare.html", compare_page.render(found, inputs)
+        elif label is not None:
             name, written = "label.html", label_page.render(opened, inputs, label, seed)
         else:
             if labels is not None:

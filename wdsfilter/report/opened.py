@@ -68,8 +68,12 @@ class Opened:
 
     def rows(self) -> Iterator[Rows]:
         """All rows, by shard and place, batch by batch."""
-        for name, path in self.ledgers.items():
-            yield from read_batches(name, path, self.ruler, self.truth)
+        for name in self.headers:
+            yield from self.rows_of(name)
+
+    def rows_of(self, name: str) -> Iterator[Rows]:
+        """The rows of one shard, batch by batch."""
+        return read_batches(name, self.folder.ledger(name), self.ruler, self.truth)
 
     def find(self, inputs: Sequence[Shard], places: set[Place]) -> Iterator[tuple[Place, Found]]:
         """Each of ``places`` with its sample: from the input shards where they are given, else from the output."""

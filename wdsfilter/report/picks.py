@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +21,8 @@ MOST_REASONS = 24
 
 Place = tuple[str, int]
 """A shard's name, and the number of a row in its ledger."""
+
+PlaceT = TypeVar("PlaceT", bound=tuple[object, ...])
 
 
 @dataclass(slots=True)
@@ -65,16 +68,28 @@ class Picks:
                 self._offer(f"grade {grade}", PER_GRADE, rows, chance, rows.measures["grade"] == grade)
 
     def _offer(self, group: str, most: int, rows: Rows, order: Floats, chosen: Bools) -> None:
-        found = np.flatnonzero(chosen)
-        if not len(found):
-            return
-        foremost = found[np.argsort(order[found], kind="stable")[:most]]
-        new = [(float(order[row]), (rows.shard, rows.first + int(row))) for row in foremost]
-        self.groups[group] = sorted([*self.groups.get(group, []), *new])[:most]
+        if chosen.any():
+            held = self.groups.get(group, [])
+            self.groups[group] = foremost(
+                held, most, lambda row: (rows.shard, rows.first + row), order, chosen
+            )
 
     def listed(self) -> dict[str, list[Place]]:
         """Group -> its samples, the foremost first."""
         return {group: [place for _, place in found] for group, found in sorted(self.groups.items())}
+
+
+def foremost(
+    held: list[tuple[float, PlaceT]],
+    most: int,
+    place: Callable[[int], PlaceT],
+    order: Floats,
+    chosen: Bools,
+) -> list[tuple[float, PlaceT]]:
+    """The ``most`` foremost of what was ``held`` and of the ``chosen`` rows [n], by ``order`` [n]."""
+    found = np.flatnonzero(chosen)
+    first = found[np.argsort(order[found], kind="stable")[:most]]
+    return sorted([*held, *((float(order[row]), place(int(row))) for row in first)])[:most]
 
 
 def chances(rows: Rows, seed: str) -> Floats:
