@@ -12,9 +12,8 @@ from __future__ import annotations
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from lzma import LZMAError
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from wdsfilter.samples import Damage
 
@@ -37,8 +36,7 @@ _PREFIX_OF_SPARSE = "GNU.sparse."
 _SPARSE_NAME = "GNU.sparse.name"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A regular file of the archive. ``offset`` and ``end`` (bytes) hold its headers and padding.
 
     ``flaw`` names why its ``data`` could not be had although the archive goes on after it
@@ -161,8 +159,7 @@ def start_of(block: memoryview, stream: _Stream) -> int:
     return stream.position - len(block)
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
+class _Header(NamedTuple):
     name: str
     size: int
     kind: bytes
@@ -182,8 +179,9 @@ def _header(block: memoryview, stream: _Stream) -> _Header | None:
         _finish(stream, at)
         return None
     stored = _number(raw[148:156])
-    # The checksum counts its own field as eight spaces; some old tars summed signed bytes.
-    total = sum(raw) - sum(raw[148:156]) + 8 * 0x20
+    # The checksum counts its own field as eight spaces; some old tars summed signed bytes. Most of a
+    # header is zeros, without which it sums up several times faster.
+    total = sum(raw.translate(None, b"\0")) - sum(raw[148:156]) + 8 * 0x20
     if stored != total and stored != total - 256 * sum(b > 127 for b in raw[:148] + raw[156:]):
         what = "not a tar archive" if at == 0 else "wrong header checksum"
         raise _DamageError("bad_header", what, at)
