@@ -238,9 +238,9 @@ def test_a_hundred_thousand_members_in_bounded_time() -> None:
     """Neither many samples nor one sample of many members takes more than linear time."""
     one = b"".join(tar.header(f"a.x{number}", 0) for number in range(50_000))
     many = b"".join(tar.header(f"{number}.jpg", 0) for number in range(50_000))
-    started = time.perf_counter()
+    started = time.process_time()
     found = read(one + many + END)
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
     assert len(found) == 50_001
     assert isinstance(found[0], Sample)
     assert len(found[0].members) == 50_000

@@ -214,9 +214,9 @@ def test_every_flipped_bit_of_a_header_is_damage() -> None:
 def test_extended_headers_cost_linear_time() -> None:
     """A megabyte of the smallest records is read in well under a second, and kept out of memory."""
     many = pax(b"5 a=\n" * 200_000, kind=b"g")
-    started = time.perf_counter()
+    started = time.process_time()
     assert words(many * 4 + block(b"a.jpg") + END) == ["a.jpg"]
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_large_member_is_read_past() -> None:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from wdsfilter.judges import Judge, Runtime
-from wdsfilter.prefetch import prefetched
+from wdsfilter.overlap import prefetched
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Pair, Prepared
 from wdsfilter.scorer import Note, Scorer

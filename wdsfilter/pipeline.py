@@ -6,7 +6,7 @@ whoever brings a scheduler of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,18 +20,21 @@ from wdsfilter.guard import GuardWatch
 from wdsfilter.judges import Judge, Runtime
 from wdsfilter.ledger import Header
 from wdsfilter.output import OutputFolder, is_complete, rebuild
+from wdsfilter.overlap import behind
 from wdsfilter.panel import Panel, ignore
 from wdsfilter.plan import Job, check_record, first_samples, make_job
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Pair, Sample
 from wdsfilter.scorer import Note
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import CommitStage, Committed, Failed, read_items
+from wdsfilter.stages import CommitStage, Committed, Failed, item_size, read_items
 from wdsfilter.stop import Stop
 from wdsfilter.summary import Tally, finish
 from wdsfilter.worklist import Worklist
 
 _CHECKED_SAMPLES = 1024  # looked through for pairs to check judges on
+_UNWRITTEN_BYTES = 32 << 20  # of kept samples that are decided and wait for the disk
+_UNWRITTEN_ITEMS = 1024
 
 
 @dataclass(slots=True)
@@ -86,10 +89,21 @@ class Runner:
             if isinstance(item, Sample) and isinstance(pair := read(item), Pair):
                 yield pair
 
-    def results(self, shards: Iterator[Shard]) -> Iterator[Committed | Failed]:
+    def results(self, shards: Iterator[Shard]) -> Generator[Committed | Failed, None, None]:
         """Judge and commit ``shards``, which are asked for one by one, as early as memory allows."""
-        with closing(self._panel.judged(read_items(shards, self.job.recipe))) as items:
-            yield from self.commit(items)
+        with (
+            closing(self._panel.judged(read_items(shards, self.job.recipe))) as judged,
+            closing(
+                behind(
+                    self.commit,
+                    judged,
+                    size_of=item_size,
+                    max_bytes=_UNWRITTEN_BYTES,
+                    max_items=_UNWRITTEN_ITEMS,
+                )
+            ) as results,
+        ):
+            yield from results
 
 
 def run(runner: Runner) -> Iterator[Committed | Failed]:
@@ -107,19 +121,19 @@ def run(runner: Runner) -> Iterator[Committed | Failed]:
             stop.gently()
             guard.check(now=True)
             while True:
-                for result in runner.results(worklist.round()):
-                    if isinstance(result, Committed):
-                        worklist.committed(result.shard)
-                        tally.add(result.shard.name, result.header)
-                        runner.note(
-                            "committed", shard=result.shard.name, samples=result.header.counts.samples
-                        )
-                        yield result
-                        guard.check()
-                    else:
-                        worklist.failed(result.shard, result.error)
-                        yield result
-                    stop.check()
+                with closing(runner.results(worklist.round())) as results:
+                    for result in results:
+                        if isinstance(result, Committed):
+                            worklist.committed(result.shard)
+                            tally.add(result.shard.name, result.header)
+                            counts = result.header.counts
+                            runner.note("committed", shard=result.shard.name, samples=counts.samples)
+                            yield result
+                            guard.check()
+                        else:
+                            worklist.failed(result.shard, result.error)
+                            yield result
+                        stop.check()
                 if not worklist.another_round():
                     break
     except (Interrupted, GuardTripped):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from wdsfilter.errors import Interrupted, UserError
-from wdsfilter.prefetch import prefetched
+from wdsfilter.overlap import prefetched
 from wdsfilter.stop import Stop
 from wdsfilter.training.optimizers import NETWORK, build_optimizers, set_rates
 from wdsfilter.training.options import Training

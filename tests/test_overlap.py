@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from wdsfilter.prefetch import prefetched
+from wdsfilter.overlap import prefetched
 
 
 def ahead(items: Iterator[int], max_bytes: int = 1000, size: int = 1) -> Generator[int, None, None]:
