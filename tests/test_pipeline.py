@@ -371,6 +371,44 @@ def test_the_next_shard_is_prepared_while_this_one_is_judged(tmp_path: Path) -> 
         assert first_prepared < last_scored - 0.02, "before the model was at this shard's last pair"
 
 
+def test_the_next_shard_is_judged_while_this_one_is_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk does not stop the model: it goes on with the next shard."""
+    judge = FakeJudge()
+    flush = os.fsync
+    waited: list[bool] = []
+
+    def slow(descriptor: int) -> None:
+        deadline = time.monotonic() + 5
+        while not waited and len({b[0][:4] for b in judge.batches}) < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        waited.append(time.monotonic() < deadline)
+        flush(descriptor)
+
+    pattern = make_shards(tmp_path / "in", 2)
+    recipe = parse({"input": {"shards": pattern}, "judges": ["scripted"], "guard": "off"})
+    with Runner(plan(recipe, tmp_path / "out"), judges=[judge]) as runner:
+        runner.open()
+        monkeypatch.setattr("wdsfilter.shards.writer.os.fsync", slow)
+        assert len(list(run(runner))) == 2
+    assert waited[0]
+
+
+def test_what_was_judged_is_committed_when_a_later_shard_fails(tmp_path: Path) -> None:
+    """A judge that breaks in one shard costs nothing of the shard before it."""
+    pattern = make_shards(tmp_path / "in", 2)
+    recipe = parse({"input": {"shards": pattern}, "judges": ["scripted"], "guard": "off"})
+    job = plan(recipe, tmp_path / "out")
+    judge = BreakingJudge(healthy=6)  # five batches in the first shard
+    with Runner(job, judges=[judge]) as runner:
+        runner.open()
+        with pytest.raises(JudgeError, match="has stopped working"):
+            list(run(runner))
+    assert job.folder.shard_names() == [job.shards[0].name]
+    assert not list((tmp_path / "out/wdsfilter/tmp").iterdir())
+
+
 @pytest.mark.parametrize(
     ("costs", "budget", "expected"),
     [

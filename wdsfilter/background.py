@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 
 def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
@@ -15,9 +16,18 @@ def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
     """
 
     def run() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        _leave_signals()
         target()
 
     thread = threading.Thread(target=run, name=f"wdsfilter-{name}", daemon=True)
     thread.start()
     return thread
+
+
+def helper(name: str) -> ThreadPoolExecutor:
+    """One such thread, for short pieces of work beside the caller's own."""
+    return ThreadPoolExecutor(1, f"wdsfilter-{name}", initializer=_leave_signals)
+
+
+def _leave_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

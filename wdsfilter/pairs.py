@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class PairReader:
                 found = _few(m.extension for m in sample.members)
                 raise BadCaption("no_caption", f"no .{self.caption} among {found}")
             try:
-                text = bytes(member.data).decode("utf-8-sig")
+                text = _decoded(member)
             except UnicodeDecodeError as error:
                 raise BadCaption("caption_not_utf8", str(error)[:200]) from error
         if not text.strip():
@@ -91,12 +92,17 @@ def _json_fields(member: Member | None) -> dict[str, Any]:
     if member is None:
         return {}
     try:
-        value = json.loads(bytes(member.data).decode("utf-8-sig"))
+        value = json.loads(_decoded(member))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError(f"holds {type(value).__name__}, not an object")
     return value
+
+
+def _decoded(member: Member) -> str:
+    """UTF-8, with or without a byte order mark (the codec utf-8-sig does the same, slowly)."""
+    return bytes(member.data).removeprefix(codecs.BOM_UTF8).decode()
 
 
 def _few(names: Iterable[str], most: int = 8) -> str:

@@ -10,6 +10,7 @@ from wdsfilter.recipe import Output
 from wdsfilter.samples import Member, Sample
 
 FIELD = "wdsfilter"
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def taken(sample: Sample, fields: Mapping[str, Any], output: Output) -> str | None:
@@ -47,7 +48,7 @@ def with_scores(
 
 def score_json(row: Mapping[str, Any], judge_ids: Sequence[str]) -> str:
     """What every judge that was reached measured, as one JSON object."""
-    return json.dumps({i: _plain(row[i]) for i in judge_ids if row.get(i) is not None}, ensure_ascii=False)
+    return _encoded({i: _plain(row[i]) for i in judge_ids if row.get(i) is not None})
 
 
 def _plain(value: Any) -> Any:
@@ -56,7 +57,7 @@ def _plain(value: Any) -> Any:
         return float(f"{value:.7g}")
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {name: _plain(item) for name, item in sorted(value.items()) if item is not None}
     return value
 

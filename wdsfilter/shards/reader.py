@@ -26,7 +26,7 @@ MAX_SAMPLE_BYTES = 256 << 20
 
 def split_name(name: str) -> tuple[str, str] | None:
     """(key, extension) of a member's name; None where webdataset passes the member over."""
-    if _META.match(name):
+    if name.startswith("__") and _META.match(name):
         return None
     match = _NAME.fullmatch(name)
     return (match[1], match[2].lower()) if match else None

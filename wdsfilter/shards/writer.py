@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wdsfilter.background import helper
 from wdsfilter.samples import Member
 from wdsfilter.shards import tar
 
@@ -41,11 +42,15 @@ def end_after(size: int) -> bytes:
 
 
 class ShardWriter:
-    """Writes members to ``path`` with gathered writes; buffers at most about a megabyte and one sample."""
+    """Writes members to ``path`` with gathered writes; buffers at most about a megabyte and one sample.
+
+    A thread hashes what is being written meanwhile.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb", buffering=0)
         self._hash = hashlib.sha256()
+        self._hashing = helper("hash")
         self._buffers: list[bytes | memoryview] = []
         self._pending = 0
         self._size = 0
@@ -62,30 +67,45 @@ class ShardWriter:
         self._append(end_after(self._size + self._pending))
         self._flush()
         os.fsync(self._file.fileno())
-        self._file.close()
+        self._release()
         return Written(self._hash.hexdigest(), self._size, self._samples)
 
     def abandon(self) -> None:
         """Close without an end: the file is of no use and its owner removes it."""
+        self._release()
+
+    def _release(self) -> None:
+        self._hashing.shutdown()
         self._file.close()
 
     def _append(self, data: bytes | memoryview) -> None:
         if not len(data):
             return
-        self._hash.update(data)
         self._buffers.append(data)
         self._pending += len(data)
         if self._pending >= _FLUSH_BYTES or len(self._buffers) >= _FLUSH_BUFFERS:
             self._flush()
 
     def _flush(self) -> None:
-        waiting = self._buffers
-        while waiting:
-            written = os.writev(self._file.fileno(), waiting)
-            self._size += written
-            self._pending -= written
-            while waiting and written >= len(waiting[0]):
-                written -= len(waiting[0])
-                waiting.pop(0)
-            if written:
-                waiting[0] = memoryview(waiting[0])[written:]
+        hashed = self._hashing.submit(self._update, self._buffers)
+        self._write(self._buffers)
+        hashed.result()
+        self._size += self._pending
+        self._buffers, self._pending = [], 0
+
+    def _update(self, buffers: Iterable[bytes | memoryview]) -> None:
+        for data in buffers:
+            self._hash.update(data)
+
+    def _write(self, buffers: Sequence[bytes | memoryview]) -> None:
+        while buffers:  # the system may take less than it is given
+            written = os.writev(self._file.fileno(), buffers)
+            buffers = list(_after(written, buffers))
+
+
+def _after(written: int, buffers: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """What is left of ``buffers`` when so many bytes of them are gone."""
+    for data in buffers:
+        if written < len(data):
+            yield memoryview(data)[written:]
+        written = max(written - len(data), 0)
