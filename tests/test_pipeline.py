@@ -28,6 +28,7 @@ from wdsfilter.recipe import Guard, Recipe, parse
 from wdsfilter.samples import Decision, Member, Numbers, Pair, Prepared, Sample, Unreadable
 from wdsfilter.scorer import Scorer
 from wdsfilter.shards.source import Shard
+from wdsfilter.shards.writer import ShardWriter, Written
 from wdsfilter.stages import Case, JudgeStage, batches, read_items
 from wdsfilter.workers import Workers
 
@@ -376,23 +377,23 @@ def test_the_next_shard_is_judged_while_this_one_is_flushed(
 ) -> None:
     """A slow disk does not stop the model: it goes on with the next shard."""
     judge = FakeJudge()
-    flush = os.fsync
-    waited: list[bool] = []
+    close = ShardWriter.close
+    judged: list[int] = []
 
-    def slow(descriptor: int) -> None:
+    def slow(writer: ShardWriter) -> Written:
         deadline = time.monotonic() + 5
-        while not waited and len({b[0][:4] for b in judge.batches}) < 2 and time.monotonic() < deadline:
+        while not judged and len({b[0][:4] for b in judge.batches}) < 2 and time.monotonic() < deadline:
             time.sleep(0.001)
-        waited.append(time.monotonic() < deadline)
-        flush(descriptor)
+        judged.append(len({batch[0][:4] for batch in judge.batches}))
+        return close(writer)
 
     pattern = make_shards(tmp_path / "in", 2)
     recipe = parse({"input": {"shards": pattern}, "judges": ["scripted"], "guard": "off"})
     with Runner(plan(recipe, tmp_path / "out"), judges=[judge]) as runner:
         runner.open()
-        monkeypatch.setattr("wdsfilter.shards.writer.os.fsync", slow)
+        monkeypatch.setattr(ShardWriter, "close", slow)
         assert len(list(run(runner))) == 2
-    assert waited[0]
+    assert judged == [2, 2]
 
 
 def test_what_was_judged_is_committed_when_a_later_shard_fails(tmp_path: Path) -> None:
