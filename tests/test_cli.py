@@ -539,7 +539,7 @@ def test_the_guard_stops_a_run_that_keeps_nothing(
 def test_a_signal_ends_the_run_in_a_resumable_state(number: int, recipe: Path, tmp_path: Path) -> None:
     """Ctrl-C and SIGTERM end after the batch in hand with exit code 75, say how to go on, and it goes on."""
     shards = make_shards(tmp_path / "in", 6, 20)
-    slow = ["--set", "judges.scripted.seconds_per_pair=0.02"]
+    slow = ["--set", "judges.scripted.seconds_per_pair=0.05"]
     arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out"), *slow]
     process = start(*arguments)
     deadline = time.monotonic() + 60

@@ -173,7 +173,7 @@ def test_an_error_of_the_stage_comes_out() -> None:
             yield item
 
     made = itertools.count()
-    results = []
+    results: list[int] = []
     with pytest.raises(OSError, match="disk full"):
         results.extend(written(made, failing))
     assert results == list(range(100))
@@ -188,7 +188,10 @@ def test_the_stage_gets_all_that_was_made(closed: bool) -> None:
     ended = threading.Event()
 
     def items() -> Iterator[int]:
-        yield from range(40)
+        for number in range(40):
+            if closed:
+                time.sleep(0.002)
+            yield number
         raise InterruptedError("enough")
 
     def stage(taken: Iterator[int]) -> Iterator[int]:

@@ -36,11 +36,11 @@ class Channel(Generic[T]):
         self._chunk: list[T] = []
         self._chunk_bytes = 0
 
-    def put(self, item: T) -> bool:
-        """Hand over an item, when there is room. False when nobody takes any more."""
+    def put(self, item: T, *, now: bool = False) -> bool:
+        """Hand over an item, when there is room; soon or ``now``. False when nobody takes any more."""
         self._chunk.append(item)
         self._chunk_bytes += self._size_of(item)
-        if len(self._chunk) == _CHUNK or self._chunk_bytes * 8 >= self._max_bytes or not self._queue:
+        if now or len(self._chunk) == _CHUNK or self._chunk_bytes * 8 >= self._max_bytes or not self._queue:
             self._hand_over()
         return not self._left
 
@@ -137,10 +137,12 @@ def behind(
     size_of: Callable[[T], int],
     max_bytes: int,
     max_items: int,
+    urgent: Callable[[T], bool] = lambda item: False,
 ) -> Generator[R, None, None]:
     """What ``stage`` gives for ``items``; it runs in a thread, and ``items`` are pulled in this one.
 
-    What a :class:`Channel` holds may wait for the stage. However this generator ends, the stage
+    What a :class:`Channel` holds may wait for the stage; an ``urgent`` item is not held back to be
+    handed over with others. However this generator ends, the stage
     gets all that was pulled, and then an ordinary end. Its exceptions are raised here.
     """
     channel: Channel[T] = Channel(size_of, max_bytes, max_items)
@@ -159,7 +161,7 @@ def behind(
     thread = start_thread(work, "write")
     try:
         for item in items:
-            if not channel.put(item):
+            if not channel.put(item, now=urgent(item)):
                 break
             while results:
                 yield results.popleft()

@@ -27,7 +27,7 @@ from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Pair, Sample
 from wdsfilter.scorer import Note
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import CommitStage, Committed, Failed, item_size, read_items
+from wdsfilter.stages import CommitStage, Committed, Failed, ShardEnds, item_size, read_items
 from wdsfilter.stop import Stop
 from wdsfilter.summary import Tally, finish
 from wdsfilter.worklist import Worklist
@@ -100,6 +100,7 @@ class Runner:
                     size_of=item_size,
                     max_bytes=_UNWRITTEN_BYTES,
                     max_items=_UNWRITTEN_ITEMS,
+                    urgent=lambda item: isinstance(item, ShardEnds),
                 )
             ) as results,
         ):
