@@ -55,6 +55,27 @@ class Counts:
         )
 
 
+class Counting:
+    """Counts what becomes of ``samples``, one by one."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._reasons: Counter[str] = Counter()
+        self._statuses: Counter[str] = Counter()
+
+    def add(self, status: str, reason: str) -> None:
+        self.samples += 1
+        self._statuses[status] += 1
+        if reason:
+            self._reasons[reason] += 1
+
+    @property
+    def counts(self) -> Counts:
+        """What was added so far."""
+        statuses = {status: self._statuses[status] for status in STATUSES}
+        return Counts(self.samples, **statuses, reasons=dict(sorted(self._reasons.items())))
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """What a ledger's metadata says of its shard. ``output`` is None where no shard was written."""
@@ -107,14 +128,11 @@ class LedgerWriter:
         self._file = pq.ParquetWriter(path, columns, compression="zstd", store_schema=True)
         self._rows: list[Row] = []
         self._batches: list[pa.RecordBatch] = []
-        self._reasons: Counter[str] = Counter()
-        self._statuses: Counter[str] = Counter()
+        self._counting = Counting()
 
     def add(self, row: Row) -> None:
         """Append a row: a value for every column that is not null."""
-        self._statuses[row["status"]] += 1
-        if row["reason"]:
-            self._reasons[row["reason"]] += 1
+        self._counting.add(row["status"], row["reason"])
         self._rows.append(row)
         if len(self._rows) >= _ROWS_PER_BATCH:
             self._collect()
@@ -123,8 +141,7 @@ class LedgerWriter:
 
     @property
     def counts(self) -> Counts:
-        statuses = {status: self._statuses[status] for status in STATUSES}
-        return Counts(sum(statuses.values()), **statuses, reasons=dict(sorted(self._reasons.items())))
+        return self._counting.counts
 
     def close(self, header: Header) -> None:
         """Write what is left and the metadata, and flush it all to the disk."""

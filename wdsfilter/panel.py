@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -89,6 +89,19 @@ class Panel:
 
     def _workers(self, judge: Judge) -> Workers:
         return self._inline if judge.inline else self._pool
+
+
+def strangers(findings: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each judge that is asked about what it knows nothing of: it gives numbers all the same.
+
+    ``findings`` are those of :meth:`Panel.check`.
+    """
+    for name, found in findings.items():
+        if number := found.get("strangers"):
+            yield (
+                f"judges.{name} answers for {found['answers_for']}. {number} of the first {found['pairs']} pairs "
+                "are none of these: its scores of them mean nothing."
+            )
 
 
 def load_judges(recipe: Recipe, runtime: Runtime) -> list[Judge]:

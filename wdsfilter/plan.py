@@ -55,9 +55,7 @@ def plan(recipe: Recipe, output: Path, *, runtime: Runtime | None = None, limit:
     """
     folder = OutputFolder(output)
     runtime = runtime or Runtime(recipe.run.device)
-    shards = find_shards(recipe.input.patterns())
-    if not shards:
-        raise InputError("no shards given: name them in the recipe (input.shards) or with --shards PATTERN")
+    shards = input_shards(recipe)
     _check_places(shards, folder)
     shards = [_spooled(shard, folder) for shard in shards]
     ordered = seeded_order(shards, recipe.seed)[:limit]
@@ -70,13 +68,25 @@ def plan(recipe: Recipe, output: Path, *, runtime: Runtime | None = None, limit:
     return job
 
 
+def input_shards(recipe: Recipe) -> list[Shard]:
+    """All shards that the recipe names. Raises InputError, ReadError."""
+    shards = find_shards(recipe.input.patterns())
+    if not shards:
+        raise InputError("no shards given: name them in the recipe (input.shards) or with --shards PATTERN")
+    return shards
+
+
 def make_job(recipe: Recipe, folder: OutputFolder, shards: Sequence[Shard], runtime: Runtime) -> Job:
     """The job of judging ``shards``, with the options that hold for the recipe's judges. Raises JudgeError."""
+    recipe, remarks = resolved(recipe)
+    return Job(recipe, folder, tuple(shards), fingerprint.record(recipe, runtime), runtime, remarks)
+
+
+def resolved(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with the options that hold for its judges, and their remarks. Raises JudgeError."""
     found = [spec.module.resolve(spec.options) for spec in recipe.judges]
     specs = [replace(spec, options=options) for spec, (options, _) in zip(recipe.judges, found, strict=True)]
-    recipe = replace(recipe, judges=tuple(specs))
-    remarks = tuple(line for _, lines in found for line in lines)
-    return Job(recipe, folder, tuple(shards), fingerprint.record(recipe, runtime), runtime, remarks)
+    return replace(recipe, judges=tuple(specs)), tuple(line for _, lines in found for line in lines)
 
 
 def _check_places(shards: Sequence[Shard], folder: OutputFolder) -> None:
@@ -131,11 +141,15 @@ def _check_first_pairs(shards: Sequence[Shard], recipe: Recipe) -> None:
         if isinstance(pair, Unreadable):
             reasons.append(pair)
     if reasons:
-        first = reasons[0]
-        raise InputError(
-            f"none of the first {len(reasons)} samples is an image with a caption; {first.key!r}: {first.reason}"
-            f" ({first.detail}). Set input.image and input.caption (an extension such as txt, or json.FIELD)"
-        )
+        raise no_pairs(len(reasons), reasons[0].key, reasons[0].reason, reasons[0].detail)
+
+
+def no_pairs(samples: int, key: str, reason: str, detail: str) -> InputError:
+    """None of so many first samples is a pair; the first of them is told."""
+    return InputError(
+        f"none of the first {samples} samples is an image with a caption; {key!r}: {reason} ({detail}). "
+        "Set input.image and input.caption (an extension such as txt, or json.FIELD)"
+    )
 
 
 def check_record(job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -33,13 +34,12 @@ class Sofar:
 
 
 class ProgressLine:
-    """Shows progress in a thread while it is open; ``judging`` tells samples that are not committed yet."""
+    """Shows in a thread, while it is open, how far of ``total`` shards the work is."""
 
-    def __init__(self, console: Console, tally: Tally, total: int, judging: Callable[[], int]) -> None:
+    def __init__(self, console: Console, total: int, sofar: Callable[[], Sofar]) -> None:
         self._console = console
-        self._tally = tally
         self._total = total
-        self._judging = judging
+        self._sofar = sofar
         self._speeds: deque[tuple[float, int]] = deque()
         self._closed = threading.Event()
 
@@ -61,18 +61,27 @@ class ProgressLine:
                 self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def _line(self) -> str:
-        if not self._speeds or time.monotonic() - self._refreshed > _REFRESH_SECONDS:
-            with suppress(OutputError):  # a ledger that cannot be read stops the run where it is met
-                self._tally.refresh()
-            self._refreshed = time.monotonic()
-        headers = self._tally.headers
-        sofar = Sofar(self._tally.counts, len(headers), self._judging(), len(self._tally.damaged))
+        sofar = self._sofar()
         self._speeds.append((time.monotonic(), sofar.counts.samples + sofar.judging))
         while self._speeds[-1][0] - self._speeds[0][0] > _SPEED_SECONDS:
             self._speeds.popleft()
         return describe(sofar, max(self._total, sofar.shards), speed(self._speeds))
 
-    _refreshed = 0.0
+
+@dataclass(slots=True)
+class FolderProgress:
+    """How far a run is, by what all its processes committed; ``judging`` tells this one's samples beyond that."""
+
+    tally: Tally
+    judging: Callable[[], int]
+    _looked: float = -math.inf
+
+    def __call__(self) -> Sofar:
+        if time.monotonic() - self._looked > _REFRESH_SECONDS:
+            with suppress(OutputError):  # a ledger that cannot be read stops the run where it is met
+                self.tally.refresh()
+            self._looked = time.monotonic()
+        return Sofar(self.tally.counts, len(self.tally.headers), self.judging(), len(self.tally.damaged))
 
 
 def speed(history: deque[tuple[float, int]]) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,13 @@ def find_recipe(name: str) -> Path:
     return recipe_folder() / f"{name}.yaml"
 
 
-def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe ``name`` (path or name) with ``PATH=VALUE`` overrides applied in order."""
-    raw = read_recipe(name, overrides)
+def load_recipe(name: str, overrides: Iterable[str] = (), shards: Sequence[str] = ()) -> Recipe:
+    """The recipe ``name`` (path or name) with ``PATH=VALUE`` overrides applied in order.
+
+    ``shards``, where there are any, take the place of its own. Raises RecipeError.
+    """
+    given = [f"input.shards={json.dumps(list(shards))}"] if shards else []
+    raw = read_recipe(name, [*overrides, *given])
     if is_train(raw):
         raise RecipeError(f"{name} is a train recipe: wdsfilter train {name} --output FOLDER")
     return parse(raw, origin=str(name))

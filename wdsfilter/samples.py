@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Status = Literal["kept", "dropped", "unreadable", "unparsable"]
@@ -41,6 +41,13 @@ class Sample:
                 if member.extension == extension:
                     return member
         return None
+
+    def under(self, key: str) -> Sample:
+        """The sample under another key: its members' names change in front of their extension, their bytes do not."""
+        if key == self.key:
+            return self
+        members = tuple(replace(m, name=key + m.name[len(self.key) :]) for m in self.members)
+        return replace(self, key=key, members=members)
 
 
 @dataclass(frozen=True, slots=True)

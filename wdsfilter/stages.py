@@ -85,7 +85,7 @@ def read_items(shards: Iterable[Shard], recipe: Recipe) -> Iterator[Item]:
                         damage = found
                         _check_whole(shard, source, found)
                     else:
-                        yield _case(found, recipe)
+                        yield read_case(found, recipe)
         except ReadError as error:
             yield ShardEnds(shard, error=error)
         else:
@@ -97,11 +97,12 @@ _ENDS = frozenset({"empty_file", "cut_in_member", "cut_in_header", "no_end_of_ar
 
 def _check_whole(shard: Shard, source: Stat, damage: Damage) -> None:
     """Raise ReadError where a stream of unknown length may just have been cut on the way."""
-    if source.size is None and damage.reason in _ENDS:
+    if source.size is None and shard.url != storage.STDIN and damage.reason in _ENDS:
         raise ReadError(f"{storage.shown(shard.url)}: {damage.detail}, and its server does not tell its size")
 
 
-def _case(sample: Sample | Unreadable, recipe: Recipe) -> Case:
+def read_case(sample: Sample | Unreadable, recipe: Recipe) -> Case:
+    """The sample at the beginning of its way: its pair and what is known without a judge, or why there is none."""
     row: Row = {"key": sample.key, "offset": sample.offset, "length": sample.length}
     if isinstance(sample, Unreadable):
         return Case(row, decision=Decision("unreadable", sample.reason, sample.detail))

@@ -69,7 +69,7 @@ def read_status(folder: OutputFolder) -> Status:
     ends = [event for event in events if event["event"] in ("started", "guard")]
     guard = str(ends[-1].get("why")) if ends and ends[-1]["event"] == "guard" else None
     tolerate = Tolerate.model_validate(latest.get("tolerate", {}))
-    found = troubles(tally, unread, tolerate)
+    found = troubles(tally.counts, len(tally.damaged), len(unread), tolerate)
     if guard is not None:
         state, code = "stopped by the guard", EXIT_GUARD
     elif left:

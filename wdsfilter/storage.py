@@ -89,7 +89,9 @@ def glob(pattern: str) -> list[str]:
 
 
 def stat(location: str) -> Stat:
-    """Raises ReadError where the object is not there or cannot be asked for."""
+    """Raises ReadError where the object is not there or cannot be asked for. Of standard input nothing is known."""
+    if location == STDIN:
+        return Stat(None)
     with transport(location):
         if protocol(location) is None:
             return Stat(os.stat(location).st_size)

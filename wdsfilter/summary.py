@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,16 @@ class Tally:
         return {name: header for name, header in sorted(self.headers.items()) if header.damage is not None}
 
 
-def troubles(tally: Tally, unread: Collection[str], tolerate: Tolerate) -> list[str]:
-    """What is beyond tolerance, a phrase each; where there is any, the exit code is 3."""
-    counts = tally.counts
+def troubles(counts: Counts, damaged: int, unread: int, tolerate: Tolerate) -> list[str]:
+    """What is beyond tolerance, a phrase each; where there is any, the exit code is 3.
+
+    ``damaged`` shards ended before their archives did, ``unread`` ones could not be read.
+    """
     found = []
     if unread:
-        found.append(f"{len(unread)} shards could not be read")
-    if len(tally.damaged) > tolerate.damaged_shards:
-        found.append(f"{len(tally.damaged)} shards are damaged, {tolerate.damaged_shards} are tolerated")
+        found.append(f"{unread} shards could not be read")
+    if damaged > tolerate.damaged_shards:
+        found.append(f"{damaged} shards are damaged, {tolerate.damaged_shards} are tolerated")
     if counts.unreadable > tolerate.unreadable * counts.samples:
         share = counts.unreadable / counts.samples
         found.append(f"{share:.2%} of the samples are unreadable, {tolerate.unreadable:.2%} are tolerated")

@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import pkgutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, BinaryIO, Protocol
 
 import typer
 from rich.console import Console
 
 import wdsfilter
 from wdsfilter import launch
-from wdsfilter.errors import WdsfilterError
+from wdsfilter.errors import UserError, WdsfilterError
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -44,7 +47,10 @@ ShardsOption = Annotated[
 
 
 class CommandModule(Protocol):
-    """What a file in this folder provides. ``PLACE`` says where it stands in ``--help``: lowest first."""
+    """What a file in this folder provides, unless its name begins with an underscore.
+
+    ``PLACE`` says where it stands in ``--help``: lowest first.
+    """
 
     PLACE: int
 
@@ -70,9 +76,29 @@ def application() -> typer.Typer:
 
 def _modules() -> list[CommandModule]:
     found: list[Any] = [
-        importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
+        importlib.import_module(f"{__name__}.{module.name}")
+        for module in pkgutil.iter_modules(__path__)
+        if not module.name.startswith("_")
     ]
     return found
+
+
+@contextmanager
+def tar_output() -> Iterator[BinaryIO]:
+    """Standard output for a tar: whatever else is printed meanwhile goes to stderr.
+
+    Raises BrokenPipeError where nobody reads on, UserError on a terminal.
+    """
+    if sys.stdout.isatty():
+        raise UserError("a tar is not written to a terminal; send it to a file or a command")
+    sys.stdout.flush()
+    number = sys.stdout.fileno()
+    with os.fdopen(os.dup(number), "wb") as file:
+        os.dup2(sys.stderr.fileno(), number)
+        try:
+            yield file
+        finally:
+            os.dup2(file.fileno(), number)
 
 
 _USERS_TO_SOLVE = (

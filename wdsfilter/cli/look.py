@@ -13,6 +13,7 @@ from rich.text import Text
 from wdsfilter.cli import FolderArgument, out
 
 if TYPE_CHECKING:
+    from wdsfilter.ledger import Counts
     from wdsfilter.output import OutputFolder
     from wdsfilter.status import Status
 
@@ -71,9 +72,8 @@ def verify(
     raise typer.Exit(EXIT_DAMAGED)
 
 
-def show(status: Status, folder: OutputFolder, when: str = "") -> None:
-    """Print how a run stands: counts by reason, and everything that is wrong with it."""
-    counts = status.counts
+def counts_table(counts: Counts, of: str) -> Table:
+    """What became of the samples ``of`` something, by reason."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     table.add_column(justify="right")
@@ -83,11 +83,16 @@ def show(status: Status, folder: OutputFolder, when: str = "") -> None:
         part = f"{number / counts.samples:.1%}" if share and counts.samples else ""
         table.add_row(f"{number:,}", part, Text(what))
 
-    line(counts.samples, f"samples in {status.done} of {status.total} shards", share=False)
+    line(counts.samples, f"samples in {of}", share=False)
     line(counts.kept, "kept")
     for reason, number in sorted(counts.reasons.items(), key=lambda item: -item[1]):
         line(number, reason)
-    out.print(table)
+    return table
+
+
+def show(status: Status, folder: OutputFolder, when: str = "") -> None:
+    """Print how a run stands: counts by reason, and everything that is wrong with it."""
+    out.print(counts_table(status.counts, f"{status.done} of {status.total} shards"))
     for name, why in status.damaged.items():
         out.print(f"damaged: {name}: {why}", markup=False)
     for name, why in status.unread.items():

@@ -15,6 +15,7 @@ import typer
 
 from wdsfilter import launch, storage
 from wdsfilter.cli import RecipeArgument, SetOption, ShardsOption, complain, err
+from wdsfilter.cli._pipe import InputStream, input_stream, stream, warn_of_strangers
 from wdsfilter.cli.look import show
 from wdsfilter.errors import GuardTripped, Interrupted, UserError, WdsfilterError
 
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from wdsfilter.events import EventLog
     from wdsfilter.output import OutputFolder
     from wdsfilter.plan import Job
+    from wdsfilter.recipe import Recipe
     from wdsfilter.stop import Stop
 
 PLACE = 10
+STDOUT = "-"
+WHOLE = "all that was committed is whole. Run the same command again to go on."
+IN_A_TAR = "the tar ends in its middle"
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +40,12 @@ def register(app: typer.Typer) -> None:
 def run(
     recipe: RecipeArgument,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Output folder; a run that is there goes on.")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Output folder; a run that is there goes on. Or -: one tar of kept samples to standard output.",
+        ),
     ] = None,
     shards: ShardsOption = None,
     limit_shards: Annotated[
@@ -48,6 +58,7 @@ def run(
     Start it as often as you like, on as many machines as you like, on one output folder: what is
     done is done, the rest is shared. Under `accelerate launch` every rank does its part.
     """
+    from wdsfilter.recipe_files import load_recipe
     from wdsfilter.stop import Stop
     from wdsfilter.summary import EXIT_INTERRUPTED
 
@@ -55,57 +66,49 @@ def run(
     if where.launched:
         launch.exit_with_parent()
     stop = Stop()
+    source: InputStream | None = None
     with stop.on_signals():
         try:
-            job = _planned(recipe, output, shards, limit_shards, overrides, where)
-            code = _run(job, where, stop)
+            try:
+                settings = load_recipe(recipe, overrides or (), shards or ())
+                folder = output or settings.output.folder
+                if folder == STDOUT:
+                    source = input_stream(settings, limit_shards, where, stop)
+                else:
+                    job = _planned(settings, folder, limit_shards, where)
+            except WdsfilterError as error:
+                # Every rank meets the same mistake: one per machine says so.
+                if where.local_rank == 0:
+                    complain(error)
+                raise typer.Exit(1) from error
+            code = stream(source) if source is not None else _run(job, where, stop)
         except (Interrupted, KeyboardInterrupt):
             if where.rank == 0:
-                err.print("stopped; all that was committed is whole. Run the same command again to go on.")
+                err.print(f"stopped; {IN_A_TAR if source is not None else WHOLE}")
             code = EXIT_INTERRUPTED
     raise typer.Exit(code)
 
 
-def _planned(
-    recipe: str,
-    output: str | None,
-    shards: Sequence[str] | None,
-    limit: int | None,
-    overrides: Sequence[str] | None,
-    where: launch.Place,
-) -> Job:
+def _planned(settings: Recipe, folder: str | None, limit: int | None, where: launch.Place) -> Job:
     from wdsfilter.judges import Runtime
     from wdsfilter.plan import plan
-    from wdsfilter.recipe_files import load_recipe
 
-    try:
-        settings = load_recipe(recipe, [*(overrides or []), *_shards_override(shards)])
-        folder = output or settings.output.folder
-        if folder is None:
-            raise UserError("no output folder: give --output FOLDER, or output.folder in the recipe")
-        if storage.protocol(folder) is not None:
-            raise UserError(f"{folder}: the output has to be a local or network folder; copy it from there")
-        if any(pattern.path == "-" for pattern in settings.input.patterns()):
-            if where.world_size > 1:
-                raise UserError("standard input can be read by one process only; start without a launcher")
-            err.print("standard input is judged once: a run over it cannot be resumed")
-        runtime = Runtime(settings.run.device, where.local_rank)
-        return plan(settings, Path(folder), runtime=runtime, limit=limit)
-    except WdsfilterError as error:
-        # Every rank meets the same mistake: one per machine says so.
-        if where.local_rank == 0:
-            complain(error)
-        raise typer.Exit(1) from error
-
-
-def _shards_override(shards: Sequence[str] | None) -> list[str]:
-    return [f"input.shards={json.dumps(list(shards))}"] if shards else []
+    if folder is None:
+        raise UserError("no output folder: give --output FOLDER, or output.folder in the recipe")
+    if storage.protocol(folder) is not None:
+        raise UserError(f"{folder}: the output has to be a local or network folder; copy it from there")
+    if any(pattern.path == storage.STDIN for pattern in settings.input.patterns()):
+        if where.world_size > 1:
+            raise UserError("standard input can be read by one process only; start without a launcher")
+        err.print("standard input is judged once: a run over it cannot be resumed")
+    runtime = Runtime(settings.run.device, where.local_rank)
+    return plan(settings, Path(folder), runtime=runtime, limit=limit)
 
 
 def _run(job: Job, where: launch.Place, stop: Stop) -> int:
     from wdsfilter import pipeline, summary
     from wdsfilter.events import EventLog, read_events
-    from wdsfilter.progress import ProgressLine
+    from wdsfilter.progress import FolderProgress, ProgressLine
     from wdsfilter.stages import Failed
     from wdsfilter.status import note_shards
     from wdsfilter.workers import default_count
@@ -138,12 +141,11 @@ def _run(job: Job, where: launch.Place, stop: Stop) -> int:
                 )
             runner.open()
             if where.local_rank == 0:
-                _warn_of_strangers(folder)
+                warn_of_strangers(json.loads(folder.readout.read_bytes()))
             if where.rank == 0:
                 tally = summary.Tally(folder)
-                stack.enter_context(
-                    ProgressLine(err, tally, len(job.shards), lambda: runner.commit.open_samples)
-                )
+                sofar = FolderProgress(tally, lambda: runner.commit.open_samples)
+                stack.enter_context(ProgressLine(err, len(job.shards), sofar))
             for result in pipeline.run(runner):
                 if isinstance(result, Failed):
                     err.print(f"not read: {result.error}", markup=False)
@@ -157,20 +159,6 @@ def _run(job: Job, where: launch.Place, stop: Stop) -> int:
             err.print(f"stopped by the guard: {error}", markup=False)
             return summary.EXIT_GUARD
         return _finished(folder, where, note, time.monotonic() - begun)
-
-
-def _warn_of_strangers(folder: OutputFolder) -> None:
-    """A judge that is asked about pairs that it knows nothing of gives numbers all the same: say so loudly."""
-    for name, found in json.loads(folder.readout.read_bytes()).items():
-        if strangers := found.get("strangers"):
-            err.rule(style="bold red")
-            err.print(
-                f"WARNING: judges.{name} answers for {found['answers_for']}. {strangers} of the first "
-                f"{found['pairs']} pairs are none of these: its scores of them mean nothing.",
-                style="bold red",
-                markup=False,
-            )
-            err.rule(style="bold red")
 
 
 def _warn_of_changes(events: Sequence[Mapping[str, Any]], made_by: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from wdsfilter import storage
-from wdsfilter.cli import ShardsOption, err, out
+from wdsfilter.cli import ShardsOption, err, out, tar_output
 from wdsfilter.errors import Interrupted, UserError
 
 PLACE = 20
@@ -134,10 +134,8 @@ def select(
                 chosen = selection.export(export)
                 out.print(f"{export}: {chosen:,} samples", markup=False)
             else:
-                selection.stream(sys.stdout.buffer)
+                with suppress(BrokenPipeError), tar_output() as file:
+                    selection.stream(file)
         except (Interrupted, KeyboardInterrupt):
             err.print("stopped; all that was committed is whole. Run the same command again to go on.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except BrokenPipeError:
-            # Whoever reads has enough. Python would complain when it flushes the closed pipe at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -55,7 +55,7 @@ class Copying:
                     f"sample {sample.key!r} has a member .{self.output.score_extension} already (was it filtered "
                     "before?); select without scores: --scores none"
                 )
-            yield row, scores.with_scores(_renamed(sample, row["key"]), row, self.judges, self.output)
+            yield row, scores.with_scores(sample.under(row["key"]), row, self.judges, self.output)
 
     def _samples(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Sample]]:
         for batch in _batches(rows):
@@ -87,11 +87,3 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
         size += row["length"]
     if batch:
         yield batch
-
-
-def _renamed(sample: Sample, key: str) -> Sample:
-    """The sample under another key: its members' names change in front of their extension, their bytes do not."""
-    if key == sample.key:
-        return sample
-    members = tuple(replace(m, name=key + m.name[len(sample.key) :]) for m in sample.members)
-    return replace(sample, key=key, members=members)

@@ -1,4 +1,4 @@
-"""An answer without shards: one tar as a stream, or a list of what was chosen."""
+"""An answer as a list of what was chosen: keys, uids, rows."""
 
 from __future__ import annotations
 
@@ -17,23 +17,10 @@ import pyarrow.parquet as pq
 
 from wdsfilter import storage
 from wdsfilter.errors import OutputError, QuestionError
-from wdsfilter.select.copying import Copying
-from wdsfilter.shards.writer import end_after, stored
 
 SUFFIXES = (".txt", ".npy", ".parquet")
 _UID = r"^[0-9a-fA-F]{32}$"
 _PAIR = np.dtype("u8,u8")
-
-
-def stream(copying: Copying, rows: int, file: BinaryIO) -> None:
-    """The chosen samples as one tar. Raises BrokenPipeError where nobody reads on, InputError, ReadError."""
-    size = 0
-    for _, members in copying.members(copying.rows(0, rows)):
-        for data in stored(members):
-            file.write(data)
-            size += len(data)
-    file.write(end_after(size))
-    file.flush()
 
 
 def check_export(path: Path) -> None:

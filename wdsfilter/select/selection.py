@@ -19,6 +19,7 @@ from wdsfilter.select.cut import Cut, claim_folder, cut
 from wdsfilter.select.inputs import check_outside, locate, source_shards, unfinished
 from wdsfilter.select.question import Question
 from wdsfilter.select.sources import Source
+from wdsfilter.shards.writer import write_stream
 from wdsfilter.summary import finish
 
 FORMAT = 1
@@ -81,7 +82,8 @@ class Selection:
         """Write the chosen samples as one tar. Raises BrokenPipeError, and what :meth:`into` does."""
         with TemporaryDirectory() as temporary:
             answer, copying = self._asked(Path(temporary))
-            exports.stream(copying, answer.rows, file)
+            chosen = copying.members(copying.rows(0, answer.rows))
+            write_stream((members for _, members in chosen), file)
 
     def export(self, path: Path) -> int:
         """Write what was chosen as a list, and say how many samples it names. Raises QuestionError, OutputError."""

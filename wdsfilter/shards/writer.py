@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from wdsfilter.background import helper
 from wdsfilter.samples import Member
@@ -39,6 +40,18 @@ def end_after(size: int) -> bytes:
     """What ends an archive whose members take ``size`` bytes."""
     end = 2 * tar.BLOCK
     return bytes(end + -(size + end) % tar.RECORD)
+
+
+def write_stream(samples: Iterable[Iterable[Member]], file: BinaryIO) -> None:
+    """Write samples as one archive, each as soon as it comes. Raises BrokenPipeError where nobody reads on."""
+    size = 0
+    for members in samples:
+        for data in stored(members):
+            file.write(data)
+            size += len(data)
+        file.flush()
+    file.write(end_after(size))
+    file.flush()
 
 
 class ShardWriter:
