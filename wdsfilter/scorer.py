@@ -42,7 +42,7 @@ class Scorer:
         except (Stopped, JudgeError):
             raise
         except Exception as error:
-            failure = error
+            failure = error.with_traceback(None)  # its frames hold what filled the memory
         if len(values) > 1:
             self.note("batch_halved", judge=self.judge_id, pairs=len(values), error=repr(failure)[:500])
             half = len(values) // 2
