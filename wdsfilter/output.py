@@ -140,7 +140,12 @@ class ShardOutput:
         self._ledger_path = folder.temporary()
         self._tar_path = folder.temporary()
         self._tar = ShardWriter(self._tar_path) if recipe.output.shards else None
-        self._ledger = LedgerWriter(self._ledger_path, ledger.schema(recipe))
+        try:
+            self._ledger = LedgerWriter(self._ledger_path, ledger.schema(recipe))
+        except BaseException:
+            if self._tar is not None:
+                self._tar.abandon()
+            raise
         hit("shard.begun")
 
     @property
