@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.runs import make_shards, write_recipe
 from wdsfilter import storage
+from wdsfilter.cli import main
 from wdsfilter.errors import OutputError
 
 
@@ -19,6 +23,36 @@ def test_put_if_absent_gives_a_name_once(tmp_path: Path) -> None:
     assert storage.put_if_absent(tmp_path / "0", tmp_path / "sub/final")
     assert not storage.put_if_absent(tmp_path / "1", tmp_path / "sub/final")
     assert (tmp_path / "sub/final").read_bytes() == b"0"
+    assert (tmp_path / "sub/final").samefile(tmp_path / "0"), "a copy would be visible before it is whole"
+
+
+def test_what_gets_its_name_has_been_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run, every file is flushed whole before it is linked or renamed, and its folder after that."""
+    flushed: dict[int, tuple[int, int]] = {}
+    named: list[Path] = []
+    unflushed: set[Path] = set()
+    real_fsync, real_link, real_replace = os.fsync, os.link, os.replace
+
+    def fsync(descriptor: int) -> None:
+        real_fsync(descriptor)
+        status = os.fstat(descriptor)
+        flushed[status.st_ino] = (status.st_size, status.st_mtime_ns)
+        unflushed.difference_update([f for f in unflushed if f.exists() and f.stat().st_ino == status.st_ino])
+
+    def name(real: Callable[[Path, Path], None], source: Path, final: Path) -> None:
+        status = source.stat()
+        assert flushed.get(status.st_ino) == (status.st_size, status.st_mtime_ns), f"{final}: not flushed"
+        real(source, final)
+        named.append(final)
+        unflushed.add(final.parent)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", partial(name, real_link))
+    monkeypatch.setattr(os, "replace", partial(name, real_replace))
+    shards = make_shards(tmp_path / "in", 3)
+    assert main(["run", str(write_recipe(tmp_path)), "--shards", shards, "-o", str(tmp_path / "out")]) == 0
+    assert not unflushed, "a name that a power cut takes away again"
+    assert {path.suffix for path in named} >= {".tar", ".parquet", ".json", ".txt"}
 
 
 def test_of_many_writers_one_wins(tmp_path: Path) -> None:

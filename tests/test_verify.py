@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.runs import make_shards, write_recipe
+from tests.runs import make_shards, tree, write_recipe
+from tests.shards import flipped, read
 from wdsfilter.cli import main
-from wdsfilter.ledger import read_rows
+from wdsfilter.errors import OutputError
+from wdsfilter.ledger import LedgerWriter, read_header, read_rows
+from wdsfilter.output import OutputFolder
+from wdsfilter.recipe import Output
+from wdsfilter.samples import Sample
+from wdsfilter.scores import with_scores
+from wdsfilter.shards.writer import ShardWriter
+from wdsfilter.summary import finish
+from wdsfilter.verify import verify
 
 
 def _flip(path: Path, offset: int) -> None:
@@ -53,16 +65,65 @@ TAMPERINGS: dict[str, Callable[[Path], object]] = {
     "a row too many": lambda out: _edit_ledger(out / LEDGER, lambda rows: rows.append(rows[-1])),
     "a missing row": lambda out: _edit_ledger(out / LEDGER, lambda rows: rows.pop()),
     "swapped scores": lambda out: _edit_ledger(out / LEDGER, _swap_scores),
-    "a changed status": lambda out: _edit_ledger(out / LEDGER, lambda rows: rows[0].update(status="dropped")),
+    "a changed status": lambda out: _edit_ledger(
+        out / LEDGER, lambda rows: _kept(rows).update(status="dropped")
+    ),
     "ledgers exchanged": lambda out: (out / LEDGER).write_bytes(
         (out / LEDGER.replace("0000", "0002")).read_bytes()
     ),
     "a changed index": lambda out: (out / "sizes.json").write_text("{}"),
     "a changed summary": lambda out: (out / "wdsfilter/summary.json").write_text("{}"),
+    "an index without a line": lambda out: (out / "shards.txt").write_text(""),
+    "a missing index": lambda out: (out / "index.json").unlink(),
+    "a missing summary": lambda out: (out / "wdsfilter/summary.json").unlink(),
+    "a shard under another name": lambda out: (out / TAR).rename(out / "s-0009.tar"),
+    "shards exchanged": lambda out: _exchange(out / TAR, out / "s-0002.tar"),
+    "a compressed shard": lambda out: (out / TAR).write_bytes(gzip.compress((out / TAR).read_bytes())),
+    "samples reordered": lambda out: _rewrite_tar(out / TAR, lambda entries: entries.reverse()),
+    "a changed caption": lambda out: _rewrite_tar(out / TAR, _change_caption),
+    "a member too many": lambda out: _rewrite_tar(
+        out / TAR, lambda entries: entries.insert(1, (tarfile.TarInfo("x.txt"), b"x"))
+    ),
+    "a member's clock": lambda out: _rewrite_tar(
+        out / TAR, lambda entries: setattr(entries[0][0], "mtime", 1)
+    ),
+    "a ledger too many": lambda out: (out / "wdsfilter/ledger/x.parquet").write_bytes(
+        (out / LEDGER).read_bytes()
+    ),
+    "an empty ledger": lambda out: (out / LEDGER).write_bytes(b""),
+    "rows exchanged": lambda out: _edit_ledger(out / LEDGER, lambda rows: rows.reverse()),
+    "a row in twice": lambda out: _edit_ledger(out / LEDGER, lambda rows: rows.insert(3, rows[3])),
+    "a changed key": lambda out: _edit_ledger(out / LEDGER, lambda rows: _kept(rows).update(key="x")),
+    "a changed image hash": lambda out: _edit_ledger(
+        out / LEDGER, lambda rows: _kept(rows).update(image_sha256="0" * 64)
+    ),
+    "a changed reason": lambda out: _edit_ledger(out / LEDGER, _change_reason),
+    "a changed score of a dropped row": lambda out: _edit_ledger(out / LEDGER, _change_dropped),
+    "metadata of another shard": lambda out: _edit_header(out / LEDGER, shard="s-0002.tar"),
+    "metadata of another run": lambda out: _edit_header(out / LEDGER, scoring="0" * 64),
+    "metadata without its shard": lambda out: _edit_header(out / LEDGER, output=None),
+    "metadata with a damage": lambda out: _edit_header(
+        out / LEDGER, damage={"reason": "cut_in_member", "detail": "", "offset": 0}
+    ),
+    "a changed readout": lambda out: (out / "wdsfilter/readout.json").write_text('{"scripted": {}}'),
+    "a readout of other judges": lambda out: (out / "wdsfilter/readout.json").write_text('{"vlm": {}}'),
     "a missing readout": lambda out: (out / "wdsfilter/readout.json").unlink(),
     "a changed scoring part": lambda out: _edit_scoring(out / "wdsfilter/run.json"),
     "a changed record": lambda out: _edit_record(out / "wdsfilter/run.json"),
 }
+
+
+BY_HASH_ALONE = (
+    "a changed summary",
+    "a missing summary",
+    "a changed readout",
+    "a changed score of a dropped row",
+    "metadata with a damage",
+)
+
+
+def _kept(rows: list[dict[str, object]]) -> dict[str, object]:
+    return next(row for row in rows if row["status"] == "kept")
 
 
 def _swap_members(entries: list[tuple[tarfile.TarInfo, bytes]]) -> None:
@@ -72,12 +133,42 @@ def _swap_members(entries: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     entries[first], entries[second] = (one[0], two[1]), (two[0], one[1])
 
 
+def _exchange(first: Path, second: Path) -> None:
+    one, two = first.read_bytes(), second.read_bytes()
+    first.write_bytes(two)
+    second.write_bytes(one)
+
+
+def _change_caption(entries: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    place = next(i for i, (info, _) in enumerate(entries) if info.name.endswith(".txt"))
+    entries[place] = (entries[place][0], b"another caption")
+
+
+def _change_reason(rows: list[dict[str, object]]) -> None:
+    next(row for row in rows if row["status"] == "dropped")["reason"] = "rules.min_words"
+
+
+def _change_dropped(rows: list[dict[str, object]]) -> None:
+    next(row for row in rows if row["status"] == "dropped")["scripted"] = {"grade": 1, "score": 1.5}
+
+
 def _edit_ledger(path: Path, edit: Callable[[list[dict[str, object]]], object]) -> None:
     """Rewrite the rows and keep the metadata: what somebody would do who knows the format."""
-    table = pq.read_table(path)
-    rows = table.to_pylist()
+    rows = pq.read_table(path).to_pylist()
     edit(rows)
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path, compression="zstd")
+    _write_ledger(path, rows, {})
+
+
+def _edit_header(path: Path, **facts: object) -> None:
+    _write_ledger(path, pq.read_table(path).to_pylist(), facts)
+
+
+def _write_ledger(path: Path, rows: list[dict[str, object]], facts: Mapping[str, object]) -> None:
+    header = {**json.loads(pq.read_metadata(path).metadata[b"wdsfilter"]), **facts}
+    table = pa.Table.from_pylist(rows, pq.read_schema(path).remove_metadata())
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({b"wdsfilter": json.dumps(header).encode()})
 
 
 def _edit_scoring(path: Path) -> None:
@@ -120,6 +211,9 @@ def test_tampering_is_found(name: str, run: tuple[Path, str], capsys: pytest.Cap
         assert (code, "is not what its fingerprint was made of" in captured.err) == (1, True)
     else:
         assert (code, "broken promise" in captured.out) == (3, True)
+    if name not in BY_HASH_ALONE:
+        rest = [line for line in captured.out.splitlines() if "summary.json" not in line]
+        assert len(rest) > 1 or code == 1, "not by the summary's hash alone"
 
 
 def test_a_changed_input_is_found(run: tuple[Path, str], tmp_path: Path) -> None:
@@ -129,3 +223,70 @@ def test_a_changed_input_is_found(run: tuple[Path, str], tmp_path: Path) -> None
     _flip(tmp_path / "in/s-0000.tar", kept["offset"] + 600)
     assert main(["verify", str(out)]) == 0
     assert main(["verify", str(out), "--shards", pattern]) == 3
+
+
+def _careful(out: Path, source: Path, edit: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Change rows of a ledger, and make everything else fit: counts, hashes, the shard, indexes, summary."""
+    header, rows = read_header(out / LEDGER), list(read_rows(out / LEDGER))
+    columns = pq.read_schema(out / LEDGER).remove_metadata()
+    edit(rows)
+    (out / LEDGER).unlink()
+    (out / TAR).unlink()
+    ledger, tar = LedgerWriter(out / LEDGER, columns), ShardWriter(out / TAR)
+    samples = {sample.key: sample for sample in read(source.read_bytes()) if isinstance(sample, Sample)}
+    for row in rows:
+        ledger.add(row)
+        if row["status"] == "kept":
+            tar.add(with_scores(samples[row["key"]], row, ["rules", "scripted"], Output()))
+    ledger.close(replace(header, counts=ledger.counts, output=tar.close()))
+    finish(OutputFolder(out))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda rows: rows.pop(4), id="a row left out"),
+        pytest.param(lambda rows: rows.insert(4, {**rows[4], "key": "invented"}), id="a row invented"),
+        pytest.param(lambda rows: rows[4].update(offset=rows[4]["offset"] + 512), id="a row moved"),
+    ],
+)
+def test_careful_tampering_is_found_with_the_input(
+    edit: Callable[[list[dict[str, Any]]], object], run: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Who makes everything else fit what they changed is found by comparing with the input."""
+    out, pattern = run
+    _careful(out, tmp_path / "in/s-0000.tar", lambda rows: None)
+    assert main(["verify", str(out), "--shards", pattern]) == 0, "care alone is no tampering"
+    dropped = next(i for i, row in enumerate(read_rows(out / LEDGER)) if row["status"] == "dropped")
+
+    def of_dropped(rows: list[dict[str, Any]]) -> None:
+        rows[4], rows[dropped] = rows[dropped], rows[4]  # a row whose bytes nobody would miss
+        edit(rows)
+        if len(rows) > max(4, dropped):
+            rows[4], rows[dropped] = rows[dropped], rows[4]
+
+    _careful(out, tmp_path / "in/s-0000.tar", edit if dropped == 4 else of_dropped)
+    assert main(["verify", str(out), "--shards", pattern]) == 3
+
+
+@pytest.mark.parametrize("stride", [499, pytest.param(7, marks=pytest.mark.nightly)])
+def test_a_flipped_bit_anywhere_is_found(stride: int, tmp_path: Path, ram_path: Path) -> None:
+    """One bit of any byte of any file of a finished run: committed and derived ones alike."""
+    pattern = make_shards(tmp_path / "in", 2, 4)
+    recipe = write_recipe(tmp_path, "judges: [rules, scripted: {seed: 3, at_least: 3}]\nguard: off\n")
+    assert main(["run", str(recipe), "--shards", pattern, "-o", str(ram_path / "out")]) == 0
+    flips = 0
+    for name in tree(ram_path / "out"):
+        path = ram_path / "out" / name
+        data = path.read_bytes()
+        for offset in range(0, len(data), stride):
+            path.write_bytes(flipped(data, 8 * offset + offset % 8))
+            try:
+                found = next(verify(OutputFolder(ram_path / "out")), None)
+            except OutputError as error:
+                found = str(error)
+            assert found, f"{name}: byte {offset}"
+            flips += 1
+        path.write_bytes(data)
+    assert flips > 50
+    assert not list(verify(OutputFolder(ram_path / "out")))

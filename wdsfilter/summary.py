@@ -79,7 +79,7 @@ def finish(folder: OutputFolder) -> Tally:
 
 
 def derived_files(tally: Tally) -> dict[str, bytes]:
-    """Path below the output folder -> content, of everything that is a pure function of the ledgers."""
+    """Path below the output folder -> content, of everything that is a pure function of what is committed."""
     sizes = {n: h.output.samples for n, h in tally.headers.items() if h.output is not None}
     summary = canonical(_summary(tally))
     return {**index_files(sizes), tally.folder.summary.relative_to(tally.folder.root).as_posix(): summary}
@@ -87,10 +87,13 @@ def derived_files(tally: Tally) -> dict[str, bytes]:
 
 def _summary(tally: Tally) -> Mapping[str, Any]:
     counts = asdict(tally.counts)
+    folder = tally.folder
+    records = [path for path in (folder.record, folder.selection, folder.readout) if path.exists()]
     return {
         "counts": counts,
         "shards": len(tally.headers),
         "damaged": {name: asdict(h.damage) for name, h in tally.damaged.items() if h.damage is not None},
+        "records": {path.name: file_sha256(path) for path in records},
         "ledgers": {name: file_sha256(tally.folder.ledger(name)) for name in sorted(tally.headers)},
     }
 
