@@ -102,7 +102,7 @@ MUTATIONS = (
                 "        final = self._folder.ledger(self._shard.name)\n        if not storage",
             ),
         ),
-        "tests/test_kills.py -k 'commits and ledger.linked'",
+        "tests/test_kills.py -k 'commits and shard.linked'",
     ),
     Mutation(
         "one sample is dropped",

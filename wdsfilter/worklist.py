@@ -88,9 +88,7 @@ class Worklist:
         again = [a for a in attempts if 0 < a < self._recipe.run.read_attempts]
         if again:
             longest = _FIRST_PAUSE * 4.0 ** (min(again) - 1)
-            self._pause(
-                longest * random.uniform(0.5, 1.0)
-            )  # drawn, so that not all processes come back at once
+            self._pause(longest * random.uniform(0.5, 1.0))  # drawn, so that processes do not return together
             return True
         return self._somebody_died()
 
