@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from tests.runs import make_shards, write_recipe
 from wdsfilter import ledger
 from wdsfilter.cli import main
+from wdsfilter.report.blocks import in_colour
 
 
 @pytest.fixture
@@ -45,3 +48,17 @@ def test_no_such_key(run: tuple[Path, str], capsys: pytest.CaptureFixture[str]) 
     """A key that no ledger has is a user's mistake."""
     assert main(["show", str(run[0]), "nobody"]) == 1
     assert "no ledger has the key 'nobody'" in capsys.readouterr().err
+
+
+def test_a_picture_as_text() -> None:
+    """In a terminal each character shows two pixels, the upper one in front of the lower one."""
+    picture = Image.new("RGB", (2, 3), (255, 0, 0))
+    picture.putpixel((1, 1), (0, 0, 255))
+    text = in_colour(picture, 64)
+    assert text.plain == "\u2580\u2580\n\u2580\u2580\n"
+    console = Console(force_terminal=True, color_system="truecolor", file=io.StringIO(), legacy_windows=False)
+    console.print(text, end="")
+    written = console.file
+    assert isinstance(written, io.StringIO)
+    assert "38;2;255;0;0;48;2;0;0;255m" in written.getvalue()
+    assert in_colour(Image.new("RGB", (300, 100)), 64).plain.count("\n") == 11

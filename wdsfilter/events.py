@@ -38,13 +38,31 @@ class EventLog:
 
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:
     """All events of all processes, by time; a line that was cut short is passed over."""
-    events: list[dict[str, Any]] = []
-    for path in folder.glob("*.jsonl"):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event:
-                events.append({"process": path.stem, **event})
-    return iter(sorted(events, key=lambda event: float(event.get("time", 0))))
+    return iter(EventTail(folder).news())
+
+
+class EventTail:
+    """Events as they come: each call of :meth:`news` reads what was appended since the last one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[Path, int] = {}
+
+    def news(self) -> list[dict[str, Any]]:
+        """New events of all processes, by time."""
+        events: list[dict[str, Any]] = []
+        for path in self._folder.glob("*.jsonl"):
+            begun = self._read.get(path, 0)
+            with path.open("rb") as file:
+                file.seek(begun)
+                data = file.read()
+            whole = data.rfind(b"\n") + 1
+            self._read[path] = begun + whole
+            for line in data[:whole].splitlines():
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(event, dict) and "event" in event:
+                    events.append({"process": path.stem, **event})
+        return sorted(events, key=lambda event: float(event.get("time", 0)))

@@ -43,6 +43,7 @@ class OutputFolder:
         self.ledgers = root / "wdsfilter" / "ledger"
         self.claims = root / "wdsfilter" / "claims"
         self.events = root / "wdsfilter" / "events"
+        self.trackers = root / "wdsfilter" / "trackers"
         self._temporaries = root / "wdsfilter" / "tmp"
         self._token = f"{process_name()}.{secrets.token_hex(4)}"
         self._count = itertools.count()

@@ -15,6 +15,7 @@ from wdsfilter.samples import Pair, Prepared
 from wdsfilter.scorer import Note, Scorer
 from wdsfilter.stages import Item, JudgeStage, item_size
 from wdsfilter.stop import Stop
+from wdsfilter.stopwatch import Stopwatch
 from wdsfilter.workers import Workers
 
 CHECKED_PAIRS = 32
@@ -39,6 +40,7 @@ class Panel:
     note: Note = ignore
     worker_count: int = 1
     judges: Sequence[Judge] = ()
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     _scorers: list[Scorer] = field(init=False)
     _inline: Workers = field(init=False)
     _pool: Workers = field(init=False)
@@ -81,10 +83,11 @@ class Panel:
         share = self.recipe.run.in_flight // (len(self.judges) + 1)
         reading = prefetched(items, size_of=item_size, max_bytes=share, check=self.stop.check)
         with closing(reading):
-            line: Iterator[Item] = reading
+            line = self.stopwatch.timed("reading", reading)
             for number, (spec, scorer) in enumerate(zip(self.recipe.judges, self._scorers, strict=True)):
                 workers = self._workers(scorer.judge)
-                line = JudgeStage(spec, scorer, number, workers, share, self.stop.check)(line)
+                stage = JudgeStage(spec, scorer, number, workers, share, self.stop.check, self.stopwatch)
+                line = self.stopwatch.timed(f"{spec.id}, judging", stage(line))
             yield from line
 
     def _workers(self, judge: Judge) -> Workers:

@@ -29,6 +29,7 @@ from wdsfilter.scorer import Note
 from wdsfilter.shards.source import Shard
 from wdsfilter.stages import CommitStage, Committed, Failed, ShardEnds, item_size, read_items
 from wdsfilter.stop import Stop
+from wdsfilter.stopwatch import Stopwatch
 from wdsfilter.summary import Tally, finish
 from wdsfilter.worklist import Worklist
 
@@ -49,13 +50,16 @@ class Runner:
     note: Note = ignore
     worker_count: int = 1
     judges: Sequence[Judge] = ()
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     commit: CommitStage = field(init=False)
     _panel: Panel = field(init=False)
 
     def __enter__(self) -> Runner:
         job = self.job
         self.commit = CommitStage(job.folder, job.recipe, job.fingerprints)
-        panel = Panel(job.recipe, job.runtime, self.stop, self.note, self.worker_count, self.judges)
+        panel = Panel(
+            job.recipe, job.runtime, self.stop, self.note, self.worker_count, self.judges, self.stopwatch
+        )
         self._panel = panel.__enter__()
         self.judges = panel.judges
         return self
@@ -104,7 +108,7 @@ class Runner:
                 )
             ) as results,
         ):
-            yield from results
+            yield from self.stopwatch.timed("writing", results)
 
 
 def run(runner: Runner) -> Iterator[Committed | Failed]:

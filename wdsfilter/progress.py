@@ -16,11 +16,13 @@ from wdsfilter.background import start_thread
 from wdsfilter.errors import OutputError
 from wdsfilter.ledger import Counts
 from wdsfilter.summary import Tally
+from wdsfilter.trackers import Track
 
 _LIVE_SECONDS = 1.0
 _PLAIN_SECONDS = 30.0
 _REFRESH_SECONDS = 5.0
 _SPEED_SECONDS = 120.0
+_TRACK_SECONDS = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,20 @@ class Sofar:
 
 
 class ProgressLine:
-    """Shows in a thread, while it is open, how far of ``total`` shards the work is."""
+    """Shows in a thread, while it is open, how far of ``total`` shards the work is; ``track`` is told it now and then."""
 
-    def __init__(self, console: Console, total: int, sofar: Callable[[], Sofar]) -> None:
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        sofar: Callable[[], Sofar],
+        track: Track = lambda values, step: None,
+    ) -> None:
         self._console = console
         self._total = total
         self._sofar = sofar
+        self._track = track
+        self._tracked = time.monotonic()
         self._speeds: deque[tuple[float, int]] = deque()
         self._closed = threading.Event()
 
@@ -65,6 +75,9 @@ class ProgressLine:
         self._speeds.append((time.monotonic(), sofar.counts.samples + sofar.judging))
         while self._speeds[-1][0] - self._speeds[0][0] > _SPEED_SECONDS:
             self._speeds.popleft()
+        if time.monotonic() - self._tracked > _TRACK_SECONDS:
+            self._tracked = time.monotonic()
+            self._track({**figures(sofar), "run/pairs_per_second": speed(self._speeds)}, sofar.counts.samples)
         return describe(sofar, max(self._total, sofar.shards), speed(self._speeds))
 
 
@@ -78,10 +91,30 @@ class FolderProgress:
 
     def __call__(self) -> Sofar:
         if time.monotonic() - self._looked > _REFRESH_SECONDS:
-            with suppress(OutputError):  # a ledger that cannot be read stops the run where it is met
-                self.tally.refresh()
-            self._looked = time.monotonic()
+            return self.fresh()
+        return self._sofar()
+
+    def fresh(self) -> Sofar:
+        """The same, not some seconds old."""
+        with suppress(OutputError):  # a ledger that cannot be read stops the run where it is met
+            self.tally.refresh()
+        self._looked = time.monotonic()
+        return self._sofar()
+
+    def _sofar(self) -> Sofar:
         return Sofar(self.tally.counts, len(self.tally.headers), self.judging(), len(self.tally.damaged))
+
+
+def figures(sofar: Sofar) -> dict[str, float]:
+    """What trackers are told of a run."""
+    counts, samples = sofar.counts, max(sofar.counts.samples, 1)
+    return {
+        "run/samples": counts.samples,
+        "run/shards": sofar.shards,
+        "run/damaged_shards": sofar.damaged,
+        "run/kept_share": counts.kept / samples,
+        "run/unreadable_share": counts.unreadable / samples,
+    }
 
 
 def speed(history: deque[tuple[float, int]]) -> float:

@@ -168,6 +168,7 @@ class Run(_Section):
     stale_after: float = Field(30.0, gt=0)
     read_attempts: int = Field(3, ge=1)
     device: Annotated[str | None, _none_when("auto")] = None
+    trackers: list[str] = Field(default_factory=list)
 
 
 def listed_judges(value: object) -> list[object]:

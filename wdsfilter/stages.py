@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from wdsfilter import scores, storage
@@ -25,6 +25,7 @@ from wdsfilter.scorer import Scorer
 from wdsfilter.shards.compression import decompressed
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Shard
+from wdsfilter.stopwatch import Stopwatch
 from wdsfilter.streams import Stat
 from wdsfilter.workers import Workers
 
@@ -147,19 +148,21 @@ class JudgeStage:
     workers: Workers
     max_bytes: int
     check_stop: Callable[[], None]
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
-    def __call__(self, items: Iterator[Item]) -> Iterator[Item]:
+    def __call__(self, items: Iterator[Item]) -> Generator[Item, None, None]:
         most = self.scorer.judge.window
         window: list[tuple[Item, Prepared | Unreadable | None]] = []
         waiting = held = 0
-        for item, prepared in self.workers.prepared(
+        preparing = self.workers.prepared(
             self.number,
             items,
             _pair_of,
             lookahead=most + _AHEAD,
             max_bytes=self.max_bytes,
             size_of=item_size,
-        ):
+        )
+        for item, prepared in self.stopwatch.timed(f"{self.spec.id}, preparing", preparing):
             window.append((item, prepared))
             waiting += prepared is not None
             held += item_size(item)
@@ -253,7 +256,7 @@ class CommitStage:
     fingerprints: Fingerprints
     open_samples: int = 0
 
-    def __call__(self, items: Iterator[Item]) -> Iterator[Committed | Failed]:
+    def __call__(self, items: Iterator[Item]) -> Generator[Committed | Failed, None, None]:
         output: ShardOutput | None = None
         try:
             for item in items:

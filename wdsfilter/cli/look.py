@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -29,17 +32,36 @@ def register(app: typer.Typer) -> None:
 def status(
     folder: FolderArgument,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look on until the run ends; from another machine, too.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="With --watch: seconds between two looks.")] = 2.0,
 ) -> None:
     """Show how a run stands. Exits with the run's own code: 0 done, 3 damaged or unread, 4 guard, 75 unfinished."""
     from wdsfilter.output import OutputFolder
     from wdsfilter.status import read_status
 
+    if watch:
+        _look_on(OutputFolder(folder), every)
     found = read_status(OutputFolder(folder))
     if as_json:
         out.print_json(json.dumps(asdict(found)))
     else:
         show(found, OutputFolder(folder), f"(exit code {found.code})")
     raise typer.Exit(found.code)
+
+
+def _look_on(folder: OutputFolder, every: float) -> None:
+    """Show the run as it goes until it ends, or the onlooker has seen enough."""
+    from wdsfilter.watch import Watch
+
+    seen = Watch(folder)
+    seen.look()
+    with suppress(KeyboardInterrupt), Live(seen.view(), console=out, auto_refresh=False) as live:
+        while not seen.done():
+            time.sleep(every)
+            seen.look()
+            live.update(seen.view(), refresh=True)
 
 
 def verify(

@@ -108,13 +108,16 @@ def _planned(settings: Recipe, folder: str | None, limit: int | None, where: lau
 def _run(job: Job, where: launch.Place, stop: Stop) -> int:
     from wdsfilter import pipeline, summary
     from wdsfilter.events import EventLog, read_events
-    from wdsfilter.progress import FolderProgress, ProgressLine
+    from wdsfilter.progress import FolderProgress, ProgressLine, figures
+    from wdsfilter.pulse import Pulse
     from wdsfilter.stages import Failed
     from wdsfilter.status import note_shards
+    from wdsfilter.trackers import check_installed, tracking
     from wdsfilter.workers import default_count
 
     recipe, folder = job.recipe, job.folder
     begun = time.monotonic()
+    check_installed(recipe.run.trackers)
     with ExitStack() as stack:
         note = stack.enter_context(EventLog(folder.events))
         try:
@@ -142,10 +145,16 @@ def _run(job: Job, where: launch.Place, stop: Stop) -> int:
             runner.open()
             if where.local_rank == 0:
                 warn_of_strangers(json.loads(folder.readout.read_bytes()))
+
+            def judging() -> int:
+                return runner.commit.open_samples
+
+            stack.enter_context(Pulse(note, judging, runner.stopwatch))
             if where.rank == 0:
-                tally = summary.Tally(folder)
-                sofar = FolderProgress(tally, lambda: runner.commit.open_samples)
-                stack.enter_context(ProgressLine(err, len(job.shards), sofar))
+                track = stack.enter_context(tracking(recipe.run.trackers, folder.trackers, err.print))
+                sofar = FolderProgress(summary.Tally(folder), judging)
+                stack.callback(lambda: track(figures(last := sofar.fresh()), last.counts.samples))
+                stack.enter_context(ProgressLine(err, len(job.shards), sofar, track))
             for result in pipeline.run(runner):
                 if isinstance(result, Failed):
                     err.print(f"not read: {result.error}", markup=False)

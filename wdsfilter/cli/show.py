@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -24,13 +25,15 @@ def show(
     shards: ShardsOption = None,
     picture: Annotated[Path | None, typer.Option(help="Write its picture to this file, made anew.")] = None,
 ) -> None:
-    """Print a sample's ledger row as JSON, one for each shard that has such a key, and its caption.
+    """Print a sample's ledger row as JSON, one for each shard that has such a key, its caption, and its picture
+    where the terminal has the colours for it.
 
     Caption and picture come from --shards, as given to run; without it only those of a kept sample.
     """
-    from wdsfilter.errors import UserError
+    from wdsfilter.errors import BadImage, UserError
     from wdsfilter.images import decode
     from wdsfilter.output import OutputFolder
+    from wdsfilter.report.blocks import in_colour
     from wdsfilter.report.lookup import look_up
     from wdsfilter.shards.source import Pattern, find_shards
 
@@ -41,6 +44,9 @@ def show(
     for one in found:
         caption = {} if one.pair is None else {"caption": one.pair.caption}
         typer.echo(json.dumps({"shard": one.shard, **one.row, **caption}, indent=2, ensure_ascii=False))
+        if one.pair is not None and err.is_terminal and err.color_system == "truecolor":
+            with suppress(BadImage):
+                err.print(in_colour(decode(one.pair.image), min(err.width, 64)), soft_wrap=False)
         if one.why:
             err.print(f"{one.shard}: {one.why}", markup=False)
     if picture is not None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wdsfilter.errors import UserError
+from wdsfilter.trackers import PROJECT, check_installed
 
 _BUCKET = 1 << 26  # values that travel together
 
@@ -83,7 +84,7 @@ class Ranks:
     def track(self, values: Mapping[str, float], step: int) -> None:
         """Tell the trackers, which begin to write when there is something to write."""
         if self.accelerator.log_with and not self.accelerator.trackers:
-            self.accelerator.init_trackers("wdsfilter")
+            self.accelerator.init_trackers(PROJECT)
         self.accelerator.log(dict(values), step=step)
 
     def wait(self) -> None:
@@ -101,14 +102,8 @@ def join(trackers: Sequence[str] = (), folder: Path | None = None) -> Ranks:
     Raises UserError for what is not supported.
     """
     from accelerate import Accelerator
-    from accelerate.tracking import get_available_trackers
 
-    installed = [str(tracker) for tracker in get_available_trackers()]
-    for name in trackers:
-        if name not in installed:
-            raise UserError(
-                f"run.trackers: {name} is not installed here; installed: {', '.join(installed) or 'none'}"
-            )
+    check_installed(trackers)
     accelerator = Accelerator(mixed_precision="no", log_with=list(trackers) or None, project_dir=folder)
     kind = accelerator.distributed_type.value
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA", "TP"):

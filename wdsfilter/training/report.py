@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,10 @@ from rich.status import Status
 
 from wdsfilter.progress import duration, speed
 from wdsfilter.samples import Unreadable
+from wdsfilter.trackers import Track
 
 _PLAIN_SECONDS = 30.0
 _SPEED_STEPS = 50
-
-Track = Callable[[Mapping[str, float], int], None]
-"""What a tracker is told: values by name, and the step."""
 
 
 class Report:
