@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from PIL import Image
 from rich.color import Color
 from rich.style import Style
@@ -14,13 +15,11 @@ def in_colour(picture: Image.Image, width: int) -> Text:
     """The picture, ``width`` characters wide at most, for a terminal that shows 24-bit colours."""
     small = picture.convert("RGB")
     small.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
-    pixels = small.load()
-    assert pixels is not None
+    rows = [[Color.from_rgb(*pixel) for pixel in row] for row in np.asarray(small).tolist()]
+    rows.append([Color.default()] * small.width)  # below the last one, where their number is odd
     text = Text(no_wrap=True)
-    for y in range(0, small.height, 2):
-        for x in range(small.width):
-            upper = Color.from_rgb(*pixels[x, y])
-            lower = Color.from_rgb(*pixels[x, y + 1]) if y + 1 < small.height else None
-            text.append(_UPPER_HALF, Style(color=upper, bgcolor=lower))
+    for upper, lower in zip(rows[:-1:2], rows[1::2], strict=False):
+        for above, below in zip(upper, lower, strict=True):
+            text.append(_UPPER_HALF, Style(color=above, bgcolor=below))
         text.append("\n")
     return text

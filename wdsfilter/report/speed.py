@@ -100,8 +100,8 @@ def _spent(by_process: Mapping[str, Sequence[dict[str, Any]]]) -> list[tuple[str
     """Seconds by stage. A process tells what it spent since it started, so its last word counts."""
     found: dict[str, float] = {}
     for events in by_process.values():
-        spent = next((e.get("spent", {}) for e in reversed(events) if e["event"] == "progress"), {})
-        for stage, seconds in spent.items():
+        told = [event.get("spent", {}) for event in events if event["event"] == "progress"]
+        for stage, seconds in (told[-1] if told else {}).items():
             found[stage] = found.get(stage, 0.0) + float(seconds)
     return sorted(found.items(), key=lambda item: -item[1])
 
