@@ -36,7 +36,7 @@ class Sofar:
 
 
 class ProgressLine:
-    """Shows in a thread, while it is open, how far of ``total`` shards the work is; ``track`` is told it now and then."""
+    """Shows in a thread, while it is open, how far of ``total`` shards the work is, and tells ``track`` now and then."""
 
     def __init__(
         self,
