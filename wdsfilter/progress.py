@@ -36,7 +36,7 @@ class Sofar:
 
 
 class ProgressLine:
-    """Shows in a thread, while it is open, how far of ``total`` shards the work is, and tells ``track`` now and then."""
+    """Shows in a thread, while it is open, how far of ``total`` shards the work is, and tells ``track`` of it."""
 
     def __init__(
         self,
