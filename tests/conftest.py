@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints import score_last_checkpoint, tiny_checkpoint
+from tests.checkpoints import score_last_checkpoint, tiny_checkpoint, windowed_checkpoint
 from tests.encoders import tiny_clip, tiny_gpt2, tiny_siglip
 
-__all__ = ["ram_path", "score_last_checkpoint", "tiny_checkpoint", "tiny_clip", "tiny_gpt2", "tiny_siglip"]
+__all__ = [
+    "ram_path",
+    "score_last_checkpoint",
+    "tiny_checkpoint",
+    "tiny_clip",
+    "tiny_gpt2",
+    "tiny_siglip",
+    "windowed_checkpoint",
+]
 
 
 @pytest.fixture

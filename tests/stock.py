@@ -58,9 +58,9 @@ def inputs(stock: Any, image: Image.Image, text: str) -> Any:
 def model(folder: Path) -> Any:
     """The stock model in fp32."""
     import torch
-    from transformers import Qwen2VLForConditionalGeneration
+    from transformers import AutoModelForImageTextToText
 
-    return Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

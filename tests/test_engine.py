@@ -15,6 +15,7 @@ import pytest
 from tests import stock
 from wdsfilter.demo.checkpoint import PROMPT
 from wdsfilter.engine.judge import VlmJudge
+from wdsfilter.engine.model import Model
 from wdsfilter.engine.positions import Row, positions
 from wdsfilter.engine.prepare import Ready
 from wdsfilter.engine.readout import Readout, build_readout
@@ -155,7 +156,9 @@ def test_scores_do_not_depend_on_threads(tiny_checkpoint: Path, scale: dict[str,
     for threads in (1, 2, 3):
         judge = load(tiny_checkpoint, threads, scale=scale)
         by_threads.append(judge.score(ready(judge)))
-        judge.model.threads.shutdown()  # type: ignore[union-attr]  # on a CPU there is a pool
+        assert isinstance(judge.model, Model)
+        assert judge.model.threads is not None
+        judge.model.threads.shutdown()
     assert by_threads[0] == by_threads[1] == by_threads[2]
     assert torch.get_num_threads() == before
 

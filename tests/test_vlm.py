@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests import stock
+from wdsfilter.engine.budget import largest
 from wdsfilter.engine.checkpoint import Checkpoint, model_config
 from wdsfilter.errors import JudgeError
 from wdsfilter.judges import JudgeModule, Runtime, is_deciding, is_location, vlm
@@ -148,20 +149,109 @@ def test_scores_are_the_declared_fields(tiny_checkpoint: Path, readout: str) -> 
         assert all(value is None or float(np.float32(value)) == value for value in floats)
         assert (numbers["tokens"], numbers["truncated"]) == (len(row.ids), False)
         assert 1 <= numbers["grade"] <= 10
-        assert (numbers["justification"] is None) == (readout == "expected")
+        assert numbers["justification"] is None
         assert (numbers["p"] is None) == (readout == "generate")
 
 
-def test_justifications_can_be_left_out(tiny_checkpoint: Path) -> None:
-    """A justification is what stands around the score; it may be left out, an unparsable answer may not."""
-    kept = vlm.load(options(tiny_checkpoint, readout="generate"), CPU)
-    rows = ready(kept)[:2]
-    assert all(
-        "caption" in n["justification"] and "score" not in n["justification"] for n in kept.score(rows)
-    )
-    assert [n["justification"] for n in replace(kept, keep_justification=False).score(rows)] == [None, None]
-    lost = replace(kept, keep_justification=False, grades={})
-    assert [n["justification"] for n in lost.score(rows)] == kept.generate(rows)
+def test_justifications_are_written_for_whom_they_are_wanted(tiny_checkpoint: Path) -> None:
+    """Nobody, the kept or all get a justification, the same one whichever way their grade was read."""
+    by_wish: dict[tuple[str, str], list[Any]] = {}
+    for readout in ("expected", "generate"):
+        judge = vlm.load(options(tiny_checkpoint, readout=readout, at_least=6, max_new_tokens=16), CPU)
+        rows = ready(judge)[:12]
+        for wish in ("none", "kept", "all"):
+            numbers = replace(judge, justify=wish).score(rows)
+            by_wish[readout, wish] = [n["justification"] for n in numbers]
+            kept = [n["grade"] >= 6 for n in numbers]
+    assert 0 < sum(kept) < len(kept)
+    whole = by_wish["generate", "all"]
+    assert all("caption" in text and "score" not in text for text in whole)
+    for readout in ("expected", "generate"):
+        assert by_wish[readout, "none"] == [None] * len(kept)
+        assert by_wish[readout, "all"] == whole
+        assert by_wish[readout, "kept"] == [
+            text if is_kept else None for text, is_kept in zip(whole, kept, strict=True)
+        ]
+
+
+def test_an_answer_ends_with_its_grade(tiny_checkpoint: Path, score_last_checkpoint: Path) -> None:
+    """Generation stops at the closing brace, with the whole answer's grade; what names none is kept whole."""
+    judge = vlm.load(options(tiny_checkpoint, readout="generate", max_new_tokens=16), CPU)
+    rows = ready(judge)[:8]
+    whole, short = judge.generate(rows, whole=True), judge.generate(rows)
+    assert [text.partition("}")[0] + "}" for text in whole] == [text.rstrip() for text in short]
+    assert any(len(text) > len(cut.rstrip()) + 5 for text, cut in zip(whole, short, strict=True))
+    lost = replace(judge, grades={})
+    assert [n["justification"] for n in lost.score(rows)] == short
+    last = vlm.load(options(score_last_checkpoint, readout="generate", max_new_tokens=24), CPU)
+    assert [last.grade(text) for text in last.generate(rows)] == [
+        last.grade(text) for text in last.generate(rows, whole=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said", "certain"),
+    [
+        pytest.param(r"score:\s*\{(\d+)\}", "score: {1", False, id="open"),
+        pytest.param(r"score:\s*\{(\d+)\}", "score: {1}", True, id="closed"),
+        pytest.param(r"quality (\d+)", "quality 1", False, id="may-go-on"),
+        pytest.param(r"quality (\d+)", "quality 1.", True, id="went-on"),
+    ],
+)
+def test_a_grade_is_certain_when_something_follows(
+    tiny_checkpoint: Path, pattern: str, said: str, certain: bool
+) -> None:
+    """An answer is not ended between the 1 and the 0 of a 10."""
+    judge = vlm.load(options(tiny_checkpoint, pattern=pattern), CPU)
+    assert judge._names_a_grade(judge.answers.encode(said).ids) == certain
+
+
+@pytest.mark.parametrize(
+    ("most", "budget"),
+    [
+        pytest.param(0, 4096, id="nothing-fits"),
+        pytest.param(41_000, 32768, id="room-for-a-margin"),
+        pytest.param(40_000, 16384, id="no-room-for-a-margin"),
+        pytest.param(10**9, 131072, id="enough-is-enough"),
+    ],
+)
+def test_the_budget_is_the_largest_that_fits_with_a_margin(most: int, budget: int) -> None:
+    """`auto` doubles until a quarter more would not fit, and tries nothing beyond."""
+    tried = []
+
+    def fits(tokens: int) -> bool:
+        tried.append(tokens)
+        return tokens <= most
+
+    assert largest(fits) == budget
+    assert max(tried) <= 131072 * 1.25
+
+
+def test_the_budget_is_found_on_a_gpu(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs out of memory does not fit; the finding is committed, and a judge takes it up from there."""
+    import torch
+
+    judge = vlm.load(options(tiny_checkpoint, check={"first": 0}), CPU)
+    rows = ready(judge)[:3]
+    sizes = []
+
+    class Gpu:
+        device = torch.device("cuda")
+
+        def log_p(self, batch: Any, readout: Any) -> Any:
+            sizes.append(sum(len(pair.ids) for pair in batch))
+            if sizes[-1] > 12_000:
+                raise torch.OutOfMemoryError
+            return []
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    findings = replace(judge, model=Gpu()).check(rows)
+    assert findings == {"max_tokens_per_batch": 8192}
+    assert 8192 * 1.25 <= sizes[0] < 8192 * 1.25 + 100
+    assert (judge.batch_cost, judge.adjusted(findings).batch_cost) == (16384, 8192)
+    given = vlm.load(options(tiny_checkpoint, check={"first": 0}, max_tokens_per_batch=99), CPU)
+    assert given.check(rows) == {}
+    assert given.adjusted({}).batch_cost == 99
 
 
 def test_a_cut_caption_is_recorded(tiny_checkpoint: Path) -> None:
@@ -198,7 +288,8 @@ def test_the_check_passes_where_the_score_comes_first(tiny_checkpoint: Path) -> 
     assert findings["score_first"] is True
     with pytest.raises(JudgeError, match="cannot be checked"):
         judge.check([])  # a check that saw nothing must not pass for one
-    assert vlm.load(options(tiny_checkpoint, check={"first": 0}), CPU).check(ready(judge)) == {}
+    unchecked = vlm.load(options(tiny_checkpoint, check={"first": 0}), CPU)
+    assert unchecked.check(ready(judge)) == {"max_tokens_per_batch": 16384}
 
 
 def test_the_check_stops_where_it_does_not(score_last_checkpoint: Path) -> None:
@@ -262,9 +353,6 @@ def _fewer_weights(folder: Path) -> None:
     [
         pytest.param(
             _config(architectures=["LlamaForCausalLM"]), "LlamaForCausalLM; accepted", id="other-family"
-        ),
-        pytest.param(
-            _config(architectures=["Qwen2_5_VLForConditionalGeneration"]), "attends in windows", id="windowed"
         ),
         pytest.param(_config(auto_map={"AutoModel": "x.Y"}), "never run", id="remote-code"),
         pytest.param(_config(quantization_config={"bits": 4}), "quantized", id="quantized"),

@@ -73,6 +73,7 @@ def test_the_check_is_committed(single: tuple[list[str], Path]) -> None:
     found = json.loads((out / "wdsfilter/readout.json").read_text())["vlm"]
     assert found["score_first"] is True
     assert found["forced_start_agrees"] == found["pairs"] > 0
+    assert found["max_tokens_per_batch"] == 16384  # `auto`, on a CPU
 
 
 def test_verify_holds(single: tuple[list[str], Path]) -> None:
@@ -117,7 +118,8 @@ def test_the_score_after_the_justification_is_refused(
     assert main(arguments) == 1
     assert "readout: generate" in capsys.readouterr().err
     assert not (tmp_path / "out/wdsfilter/run.json").exists()
-    assert main([*arguments, "--set", "judges.vlm.readout=generate", "--limit-shards", "1"]) == 0
+    generating = ["--set", "judges.vlm.readout=generate", "--set", "judges.vlm.justify=all"]
+    assert main([*arguments, *generating, "--limit-shards", "1"]) == 0
     rows = list(ledger.read_rows(next((tmp_path / "out/wdsfilter/ledger").iterdir())))
     judged = [row["vlm"] for row in rows if row["vlm"] is not None]
     assert all(numbers["grade"] is not None and numbers["justification"] for numbers in judged)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from wdsfilter.judges import Judge, Runtime
+from wdsfilter.judges import Adjustable, Judge, Runtime
 from wdsfilter.overlap import prefetched
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Pair, Prepared
@@ -71,6 +71,15 @@ class Panel:
             ready = self.ready(number, first(), CHECKED_PAIRS)
             findings[spec.id] = dict(judge.check([prepared.value for prepared in ready]))
         return findings
+
+    def adjust(self, findings: Mapping[str, Any]) -> None:
+        """Take up what was found out, here or by whichever process committed its findings first."""
+        self.judges = [
+            judge.adjusted(findings.get(spec.id, {})) if isinstance(judge, Adjustable) else judge
+            for spec, judge in zip(self.recipe.judges, self.judges, strict=True)
+        ]
+        for scorer, judge in zip(self._scorers, self.judges, strict=True):
+            scorer.judge = judge
 
     def ready(self, number: int, pairs: Iterable[Pair], most: int) -> list[Prepared]:
         """The first of ``pairs``, ``most`` at most, that can be prepared for judge ``number``."""

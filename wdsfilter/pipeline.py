@@ -6,6 +6,7 @@ whoever brings a scheduler of their own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -78,6 +79,7 @@ class Runner:
         if folder.record.exists():
             check_record(self.job)  # somebody may have been faster while our judges were loaded
             if folder.readout.exists():
+                self._adjust()
                 return
         findings = self._panel.check(self._first_pairs)
         if not folder.put(fingerprint.canonical(self.job.record), folder.record):
@@ -85,6 +87,12 @@ class Runner:
         hit("run.committed")
         folder.put(fingerprint.canonical(findings), folder.readout)
         hit("readout.committed")
+        self._adjust()
+
+    def _adjust(self) -> None:
+        findings = json.loads(self.job.folder.readout.read_bytes())
+        self._panel.adjust(findings)
+        self.judges = self._panel.judges
 
     def _first_pairs(self) -> Iterator[Pair]:
         """Pairs of the run's first samples, broken ones passed over."""

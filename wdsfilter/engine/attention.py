@@ -1,79 +1,150 @@
-"""Attention inside each row of a pack, so that nothing of a neighbour enters a sum.
+"""Attention inside each segment of a pack, so that nothing of a neighbour enters a sum.
 
-Registered with transformers under a name that contains ``flash``: only then does the vision tower
-hand a whole pack over instead of splitting it itself, which costs three device synchronisations per
-layer. Where rows end is known in Python (``spans``), so nothing is asked of the device.
+Registered with transformers under a name that contains ``flash``: only then is a pack handed over whole,
+with the bounds of its segments, instead of being split with three device synchronisations per layer.
+
+Where CUDA has a kernel for segments of any length, that is one call per layer: flash-attn's where it is
+installed, torch's own (``torch.nn.attention.varlen``) otherwise. Elsewhere each segment is attended to alone:
+on a CPU its numbers are then the same bits in any pack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import importlib.util
+import inspect
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-NAME = "wdsfilter_flash_per_row"
+NAME = "wdsfilter_flash_packed"
+
+# On the towers only: for the whole network, a name with "flash" in it would be looked up on the hub.
+PACKED = {"": "sdpa", "text_config": NAME, "vision_config": NAME}
+
+Kernel: TypeAlias = Callable[..., Tensor]
+"""(query, key, value [tokens, heads, head], bounds of queries and keys [segments + 1] int32, longest of each,
+scale, causal) -> [tokens, heads, head]. A causal segment's last query sees its last key."""
+
+_AMPERE = (8, 0)  # what flash attention asks for
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One row of a pack: ``length`` tokens that attend to each other, then ``branches`` of that many
-    tokens each, which attend to the first ``shared`` tokens and to themselves."""
-
-    length: int
-    shared: int = 0
-    branches: tuple[int, ...] = ()
-
-
-def per_row_attention(
+def packed_attention(
     module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     *,
-    spans: Sequence[Span],
+    cu_seq_lens_q: Tensor | None = None,
+    cu_seq_lens_k: Tensor | None = None,
+    max_length_q: int | None = None,
+    max_length_k: int | None = None,
+    key_index: Tensor | None = None,
     scaling: float | None = None,
     is_causal: bool | None = None,
     **_: Any,
-) -> tuple[torch.Tensor, None]:
+) -> tuple[Tensor, None]:
     """Attention of one pack, [1, heads, L, head] each; returns [1, L, heads, head] and no weights.
 
-    Causal as the module is (the language model) unless ``is_causal`` says otherwise (the vision tower).
+    The bounds are those of :class:`wdsfilter.engine.segments.Segments`, kept where :func:`place_of_bounds`
+    says; without them the pack is one segment. ``key_index`` says which token each key is, where segments
+    share keys. Causal as the module is unless ``is_causal`` says otherwise (the vision tower).
     """
     causal = bool(module.is_causal) if is_causal is None else is_causal
-    if not causal and query.shape[2] != sum(span.length for span in spans):
-        spans = (Span(query.shape[2]),)  # transformers 4.57 splits a pack of images itself, by its own names
-    grouped = key.shape[1] != query.shape[1]
+    if key_index is not None:
+        key, value = key[:, :, key_index], value[:, :, key_index]
+    q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+    if cu_seq_lens_q is None or cu_seq_lens_k is None:  # 4.57 splits a pack of images itself
+        cu_seq_lens_q, cu_seq_lens_k = (torch.tensor([0, len(part)]) for part in (q, k))
+    kernel = one_by_one if cu_seq_lens_q.device.type == "cpu" else varlen_kernel()
+    assert kernel is not None, "bounds are on a device only where a kernel reads them there"
+    longest = int(max_length_q or len(q)), int(max_length_k or len(k))
+    return kernel(q, k, v, cu_seq_lens_q, cu_seq_lens_k, *longest, scaling, causal)[None], None
 
-    def attend(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, ahead: bool
-    ) -> None:
+
+def place_of_bounds(device: torch.device, dtype: torch.dtype) -> torch.device:
+    """Where bounds of segments belong: beside the data where a kernel reads them, else on the CPU."""
+    if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16) or varlen_kernel() is None:
+        return torch.device("cpu")
+    return device if torch.cuda.get_device_capability(device) >= _AMPERE else torch.device("cpu")
+
+
+@cache
+def varlen_kernel() -> Kernel | None:
+    """The fastest kernel that is installed; None where there is none."""
+    if importlib.util.find_spec("flash_attn") is not None:
+        return _of_flash_attn()
+    if importlib.util.find_spec("torch.nn.attention.varlen") is not None:
+        from torch.nn.attention.varlen import varlen_attn
+
+        if {"scale", "window_size", "enable_gqa"} <= inspect.signature(varlen_attn).parameters.keys():
+            return _of_torch(varlen_attn)
+    return None
+
+
+def _of_flash_attn() -> Kernel:
+    from flash_attn import flash_attn_varlen_func
+
+    def kernel(
+        q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, most_q: int, most_k: int,
+        scale: float | None, causal: bool,
+    ) -> Tensor:  # fmt: skip
+        out: Tensor = flash_attn_varlen_func(
+            q, k, v, ends_q, ends_k, most_q, most_k, softmax_scale=scale, causal=causal
+        )
+        return out
+
+    return kernel
+
+
+def _of_torch(varlen_attn: Callable[..., Any]) -> Kernel:
+    def kernel(
+        q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, most_q: int, most_k: int,
+        scale: float | None, causal: bool,
+    ) -> Tensor:  # fmt: skip
+        out: Tensor = varlen_attn(
+            *(q, k, v, ends_q, ends_k, most_q, most_k),
+            scale=scale,
+            window_size=(-1, 0 if causal else -1),
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+        return out
+
+    return kernel
+
+
+def one_by_one(
+    q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, most_q: int, most_k: int,
+    scale: float | None, causal: bool,
+) -> Tensor:  # fmt: skip
+    """The kernel for devices that have none: a call per segment. Wants its bounds on the CPU."""
+    outputs = []
+    for (first, last), (first_key, last_key) in zip(
+        pairwise(ends_q.tolist()), pairwise(ends_k.tolist()), strict=True
+    ):
+        before = (last_key - first_key) - (last - first)  # keys in front of the first query
+        mask = None
+        if causal and before:
+            shape = (last - first, last_key - first_key)
+            mask = torch.ones(shape, dtype=torch.bool, device=q.device).tril(before)
         outputs.append(
             scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=ahead, scale=scaling, enable_gqa=grouped
+                q[first:last].transpose(0, 1)[None],
+                k[first_key:last_key].transpose(0, 1)[None],
+                v[first_key:last_key].transpose(0, 1)[None],
+                attn_mask=mask,
+                is_causal=causal and mask is None,
+                scale=scale,
+                enable_gqa=q.shape[1] != k.shape[1],
             )
         )
-
-    outputs: list[torch.Tensor] = []
-    at = 0
-    for span in spans:
-        trunk = slice(at, at + span.length)
-        attend(query[:, :, trunk], key[:, :, trunk], value[:, :, trunk], None, causal)
-        start, at = slice(at, at + span.shared), at + span.length
-        for length in span.branches:
-            own = slice(at, at + length)
-            k = torch.cat([key[:, :, start], key[:, :, own]], dim=2)
-            v = torch.cat([value[:, :, start], value[:, :, own]], dim=2)
-            mask = torch.ones(length, span.shared + length, dtype=torch.bool, device=query.device).tril(
-                span.shared
-            )
-            attend(query[:, :, own], k, v, mask, False)
-            at += length
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    return torch.cat(outputs, dim=2)[0].transpose(0, 1)
 
 
-AttentionInterface.register(NAME, per_row_attention)
+AttentionInterface.register(NAME, packed_attention)

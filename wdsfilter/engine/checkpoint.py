@@ -14,7 +14,8 @@ from typing import Any
 import wdsfilter
 from wdsfilter.errors import JudgeError
 
-ARCHITECTURE = "Qwen2VLForConditionalGeneration"
+PACKED_ARCHITECTURES = ("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration")
+"""What the engine runs in packs, without padding."""
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
 """What a model is made of."""
@@ -96,15 +97,8 @@ def model_config(checkpoint: Checkpoint) -> dict[str, Any]:
     config = checkpoint.read("config.json")
     where = checkpoint.folder
     text = config.get("text_config") or config
-    # 4.57 writes down the architecture among the text model's settings
-    named = config.get("architectures") or text.get("architectures")
-    found = (named or [config.get("model_type", "nothing")])[0]
-    if str(found).startswith("Qwen2_5_VL"):
-        raise JudgeError(
-            f"{where}: Qwen2.5-VL attends in windows, which is not packed here; accepted: {ARCHITECTURE}"
-        )
-    if found != ARCHITECTURE:
-        raise JudgeError(f"{where}: its architecture is {found}; accepted: {ARCHITECTURE}")
+    if (found := architecture(config)) not in PACKED_ARCHITECTURES:
+        raise JudgeError(f"{where}: its architecture is {found}; accepted: {', '.join(PACKED_ARCHITECTURES)}")
     if text.get("use_sliding_window"):
         raise JudgeError(f"{where}: sliding-window attention is not supported")
     check_safe(checkpoint, config)
@@ -122,6 +116,13 @@ def check_safe(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
         others = sorted(p.name for p in where.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".ckpt"})
         what = f"only {', '.join(others)}" if others else "no weights"
         raise JudgeError(f"{where}: found {what}; accepted: *.safetensors (pickles are never loaded)")
+
+
+def architecture(config: Mapping[str, Any]) -> str:
+    """The model class that a ``config.json`` names; its model type where it names none."""
+    # 4.57 writes it down among the text model's settings
+    named = config.get("architectures") or (config.get("text_config") or {}).get("architectures")
+    return str((named or [config.get("model_type", "nothing")])[0])
 
 
 @cache

@@ -1,24 +1,33 @@
-"""A loaded judge: scores batches, and finds out whether its forced start is right for its checkpoint."""
+"""A loaded judge: scores batches, and finds out how its checkpoint wants to be run."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from wdsfilter.engine.model import Model
+from wdsfilter.engine.budget import DEFAULT, Computes, find_budget
 from wdsfilter.engine.prepare import Prepare, Ready
 from wdsfilter.engine.readout import Readout
 from wdsfilter.errors import JudgeError
 from wdsfilter.samples import Numbers
 
-_GENERATE_TOGETHER = 16  # as published
+_TOGETHER = 16  # answers that are written together at least, as published
 _SHOWN = 200  # characters of an example answer
+_BUDGET = "max_tokens_per_batch"
+
+
+class Model(Computes, Protocol):
+    """Weights on a device: :class:`wdsfilter.engine.model.Model`."""
+
+    def generate(
+        self, batch: Sequence[Ready], most: int, until: Callable[[list[int]], bool] | None
+    ) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +35,9 @@ class VlmJudge:
     """The device half and what it needs to know of its options.
 
     ``grades`` maps what an answer writes to its number, in ascending order; ``pattern`` finds it in an
-    answer (one group); ``agreement`` is the share of the first ``check_first`` pairs on which the
-    forced start must give the generated grade.
+    answer (one group); ``justify`` says which pairs get a justification, ``keeps`` which numbers keep a pair;
+    ``agreement`` is the share of the first ``check_first`` pairs on which the forced start must give the
+    generated grade; ``budget`` is the most tokens of a batch, None where it is still to be found.
     """
 
     model: Model
@@ -39,39 +49,57 @@ class VlmJudge:
     pattern: re.Pattern[str]
     mode: Literal["expected", "generate"]
     max_new_tokens: int
-    keep_justification: bool
+    justify: Literal["none", "kept", "all"]
+    keeps: Callable[[Numbers], bool]
     check_first: int
     agreement: float
     answers_for: str | None
     window: int
-    batch_cost: int
+    budget: int | None
 
     @property
     def inline(self) -> bool:
         """Decoding and resizing are worth a process of their own."""
         return False
 
+    @property
+    def batch_cost(self) -> int:
+        """Tokens of a batch at most."""
+        return self.budget or DEFAULT
+
+    def adjusted(self, findings: Mapping[str, Any]) -> VlmJudge:
+        """With the budget that the run has committed itself to."""
+        return replace(self, budget=findings.get(_BUDGET, self.budget))
+
     def score(self, batch: Sequence[Ready]) -> Sequence[Numbers]:
         """Numbers of each pair, as the judge's ``fields`` name them, in the same order."""
-        return (
-            [*map(self._generated, batch, self.generate(batch))]
-            if self.mode == "generate"
-            else self.expect(batch)
-        )
+        if self.mode == "generate" and self.justify == "all":
+            return [*map(self._generated, batch, self.generate(batch, whole=True))]
+        if self.mode == "generate":
+            numbers = [*map(self._generated, batch, self.generate(batch))]
+        else:
+            numbers = self.expect(batch)
+        if self.justify != "none":
+            self._justify(batch, numbers)
+        return numbers
 
-    def expect(self, batch: Sequence[Ready]) -> list[Numbers]:
+    def expect(self, batch: Sequence[Ready]) -> list[dict[str, Any]]:
         """Numbers read after the forced start: one forward pass."""
         return [
             self._expected(pair, *log_p)
             for pair, log_p in zip(batch, self.model.log_p(batch, self.readout), strict=True)
         ]
 
-    def generate(self, batch: Sequence[Ready]) -> list[str]:
-        """Whole answers, greedily."""
+    def generate(self, batch: Sequence[Ready], *, whole: bool = False) -> list[str]:
+        """Answers, greedily; each ends as soon as its grade is certain, unless they are wanted ``whole``."""
+        widest = max((len(pair.ids) for pair in batch), default=0)
+        together = max(_TOGETHER, self.batch_cost // (widest + self.max_new_tokens))
         answers: list[str] = []
-        for i in range(0, len(batch), _GENERATE_TOGETHER):
-            together = batch[i : i + _GENERATE_TOGETHER]
-            answers += self.answers.decode_batch(self.model.generate(together, self.max_new_tokens))
+        for i in range(0, len(batch), together):
+            ids = self.model.generate(
+                batch[i : i + together], self.max_new_tokens, None if whole else self._names_a_grade
+            )
+            answers += self.answers.decode_batch(ids)
         return answers
 
     def grade(self, answer: str) -> int | None:
@@ -79,15 +107,31 @@ class VlmJudge:
         found = self.pattern.search(answer)
         return self.grades.get(found.group(1).strip()) if found else None
 
+    def _names_a_grade(self, ids: list[int]) -> bool:
+        """Whether an answer says its grade, and no next token could make another one of it."""
+        answer = self.answers.decode(ids)
+        found = self.pattern.search(answer)
+        return found is not None and found.end(1) < len(answer)
+
+    def _justify(self, batch: Sequence[Ready], numbers: Sequence[dict[str, Any]]) -> None:
+        wanted = [
+            i
+            for i, own in enumerate(numbers)
+            if own["grade"] is not None and (self.justify == "all" or self.keeps(own))
+        ]
+        for i, answer in zip(wanted, self.generate([batch[i] for i in wanted], whole=True), strict=True):
+            numbers[i]["justification"] = self._rest(answer)
+
     def check(self, first: Sequence[Ready]) -> Mapping[str, Any]:
-        """Generates answers to the first pairs and compares. {} when there is nothing to check.
+        """Generates answers to the first pairs and compares; finds the budget where that was left to it.
 
         Where the checkpoint is not meant for all of them, it says for how many, and what it is meant for.
 
         Raises JudgeError when no answer names a grade, or when the forced start is not to be trusted.
         """
+        budget = {} if self.budget else {_BUDGET: find_budget(self.model, first, self.readout)}
         if not self.check_first:
-            return {}
+            return budget
         first = first[: self.check_first]
         if not first:
             raise JudgeError(
@@ -102,6 +146,7 @@ class VlmJudge:
         starting = sum(answer.startswith(self.start) for answer in answers)
         agreeing = sum(a == b and a is not None for a, b in zip(generated, forced, strict=True))
         findings: dict[str, Any] = {
+            **budget,
             "pairs": len(first),
             "starting_with_the_score": starting,
             "naming_a_grade": sum(grade is not None for grade in generated),
@@ -126,7 +171,7 @@ class VlmJudge:
             findings |= {"strangers": strangers, "answers_for": self.answers_for}
         return findings
 
-    def _expected(self, pair: Ready, log_p: Any, best: Any) -> Numbers:
+    def _expected(self, pair: Ready, log_p: Any, best: Any) -> dict[str, Any]:
         reading = self.readout.read(log_p, best)
         values = tuple(self.grades.values())
         score = (
@@ -141,12 +186,12 @@ class VlmJudge:
             **_widths(pair),
         }
 
-    def _generated(self, pair: Ready, answer: str) -> Numbers:
+    def _generated(self, pair: Ready, answer: str) -> dict[str, Any]:
         grade = self.grade(answer)
         if grade is None:
             rest: str | None = answer  # the only trace of what went wrong
         else:
-            rest = self.pattern.sub("", answer, count=1).strip() if self.keep_justification else None
+            rest = self._rest(answer) if self.justify == "all" else None
         return {
             "grade": grade,
             "score": None if grade is None else float(grade),
@@ -155,6 +200,10 @@ class VlmJudge:
             "justification": rest,
             **_widths(pair),
         }
+
+    def _rest(self, answer: str) -> str:
+        """What stands around the grade."""
+        return self.pattern.sub("", answer, count=1).strip()
 
 
 def _widths(pair: Ready) -> dict[str, Any]:

@@ -8,12 +8,16 @@ from contextlib import contextmanager
 from threading import Barrier
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import GenerationConfig, Qwen2VLForConditionalGeneration, __version__
+import transformers
+from torch import Tensor
+from torch.nn.functional import pad
 from transformers.utils import logging as progress
 
-from wdsfilter.engine.checkpoint import Checkpoint
-from wdsfilter.engine.model import PACKED, Model
+from wdsfilter.engine.attention import PACKED, place_of_bounds
+from wdsfilter.engine.checkpoint import Checkpoint, architecture
+from wdsfilter.engine.model import Model
 from wdsfilter.engine.pixels import PatchPlan
 from wdsfilter.errors import JudgeError
 
@@ -27,37 +31,53 @@ def load_model(
 ) -> Model:  # fmt: skip
     """The checkpoint's weights on ``device`` in ``dtype`` (see :func:`resolve_dtype`). Raises JudgeError."""
     network = pretrained(
-        Qwen2VLForConditionalGeneration, checkpoint, device=device, dtype=dtype, attn_implementation="sdpa"
+        network_class(checkpoint), checkpoint, device=device, dtype=dtype, attn_implementation="sdpa"
     )
     if getattr(network.config.text_config, "rope_scaling", True) is None:
         # 4.57 on what 5.x has saved: rotary settings under a name that it does not know
-        raise JudgeError(f"{checkpoint.folder}: its config.json is of transformers 5; this is {__version__}")
-    place = network.device
+        found = transformers.__version__
+        raise JudgeError(f"{checkpoint.folder}: its config.json is of transformers 5; this is {found}")
+    if network.device.type == "cpu":
+        _check_widths(checkpoint, network.config)
+    return build_model(network, plan, image_pad=image_pad, end_tokens=end_tokens, threads=threads)
+
+
+def build_model(
+    network: Any, plan: PatchPlan, *, image_pad: int, end_tokens: tuple[int, int], threads: int | None
+) -> Model:
+    """A network of the family, where it is, made ready to be run in packs. Changes it."""
+    network.eval().requires_grad_(False)
     network.set_attn_implementation(PACKED)
     # Greedy, whatever sampling the checkpoint suggests.
-    end, pad = end_tokens
-    network.generation_config = GenerationConfig(do_sample=False, eos_token_id=[end, pad], pad_token_id=pad)
-
-    cores = threads or torch.get_num_threads()
+    end, filler = end_tokens
+    network.generation_config = transformers.GenerationConfig(
+        do_sample=False, eos_token_id=[end, filler], pad_token_id=filler
+    )
     visual = network.model.visual
-    # A patch is one kernel of the 3-D convolution, so this is a plain product; a still image's two
-    # frames are equal, so their weights add up. Generation gets the embeddings in place of pixels.
-    kernel = visual.patch_embed.proj.weight.float()
-    visual.patch_embed = torch.nn.Identity()
-    if place.type == "cpu":
-        _check_widths(checkpoint, network.config)
+    weight, bias = _patch_embedding(visual.patch_embed.proj.weight, plan)
+    visual.patch_embed = torch.nn.Identity()  # generation gets the embeddings in place of pixels
+    for block in visual.blocks:
+        if hasattr(block.mlp, "gate_proj"):
+            _widen(block.mlp)
+    device = weight.device
+    cores = threads or torch.get_num_threads()
     return Model(
         network=network,
-        device=place,
+        device=device,
+        bounds=place_of_bounds(device, network.dtype),
         image_pad=image_pad,
         end_tokens=end_tokens,
-        patch_weight=kernel.sum(dim=2).flatten(1).contiguous(),
-        mean=torch.tensor(plan.mean, device=place)[:, None],
-        std=torch.tensor(plan.std, device=place)[:, None],
+        patch_weight=weight,
+        patch_bias=bias,
         merge=plan.merge,
         cores=cores,
-        threads=single_threads(cores) if place.type == "cpu" else None,
+        threads=single_threads(cores) if device.type == "cpu" else None,
     )
+
+
+def network_class(checkpoint: Checkpoint) -> Any:
+    """The class of transformers that a checkpoint of the family is of."""
+    return getattr(transformers, architecture(checkpoint.read("config.json")))
 
 
 def pretrained(kind: Any, checkpoint: Checkpoint, *, device: str, dtype: str, **more: Any) -> Any:
@@ -65,11 +85,17 @@ def pretrained(kind: Any, checkpoint: Checkpoint, *, device: str, dtype: str, **
 
     ``more`` goes to ``from_pretrained``. Raises JudgeError where weights are torn, foreign or missing.
     """
+    network = read_network(kind, checkpoint, _DTYPES[resolve_dtype(dtype, device)], **more)
+    return network.eval().requires_grad_(False).to(torch.device(device))
+
+
+def read_network(kind: Any, checkpoint: Checkpoint, dtype: torch.dtype, **more: Any) -> Any:
+    """As :func:`pretrained`, on the CPU, and able to learn."""
     with quiet():
         try:
             network, report = kind.from_pretrained(
                 checkpoint.folder,
-                dtype=_DTYPES[resolve_dtype(dtype, device)],
+                dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
@@ -80,7 +106,7 @@ def pretrained(kind: Any, checkpoint: Checkpoint, *, device: str, dtype: str, **
             raise JudgeError(f"{checkpoint.folder}: its weights cannot be loaded: {reason[0]}") from error
     if missing := sorted(report["missing_keys"]):
         raise JudgeError(f"{checkpoint.folder}: {len(missing)} weights are missing, {missing[0]} among them")
-    return network.eval().requires_grad_(False).to(torch.device(device))
+    return network
 
 
 def resolve_dtype(dtype: str, device: str) -> str:
@@ -110,12 +136,41 @@ def single_threads(count: int) -> ThreadPoolExecutor:
     return pool
 
 
+def _patch_embedding(kernel: Tensor, plan: PatchPlan) -> tuple[Tensor, Tensor]:
+    """Weight [embed, 3 * patch * patch] and bias [embed], in fp32, of patches whose values are raw bytes.
+
+    A patch is one kernel of the 3-D convolution, so that is a plain product; a still image's two frames are
+    equal, so their weights add up; scaling and normalisation are one more factor and one more summand.
+    """
+    weight = kernel.double().sum(dim=2)  # [embed, 3, patch, patch]
+    mean, std = (
+        torch.from_numpy(np.array(values)).to(kernel.device)[:, None, None]
+        for values in (plan.mean, plan.std)
+    )
+    bias = -(weight * (mean / std)).flatten(1).sum(dim=1)
+    return (weight / (255 * std)).flatten(1).float().contiguous(), bias.float()
+
+
+def _widen(mlp: Any) -> None:
+    """Fill an MLP up to a width that vectors divide (Qwen2.5-VL's vision tower has 3420). What is new is zero."""
+    more = -mlp.gate_proj.out_features % _LANES
+    if not more:
+        return
+    for layer in (mlp.gate_proj, mlp.up_proj):
+        layer.weight = torch.nn.Parameter(pad(layer.weight, (0, 0, 0, more)), requires_grad=False)
+        if layer.bias is not None:
+            layer.bias = torch.nn.Parameter(pad(layer.bias, (0, more)), requires_grad=False)
+        layer.out_features += more
+    mlp.down_proj.weight = torch.nn.Parameter(pad(mlp.down_proj.weight, (0, more)), requires_grad=False)
+    mlp.down_proj.in_features += more
+
+
 def _check_widths(checkpoint: Checkpoint, config: Any) -> None:
     text, vision = config.text_config, config.vision_config
     widths = {
         "hidden_size": text.hidden_size,
         "intermediate_size": text.intermediate_size,
-        "vision embed_dim": vision.embed_dim,
+        "vision width": getattr(vision, "embed_dim", vision.hidden_size),  # Qwen2-VL calls it embed_dim
     }
     for name, width in widths.items():
         if width % _LANES:

@@ -24,6 +24,9 @@ from wdsfilter.errors import JudgeError
 
 Path = tuple[int, ...]
 
+LogP = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+"""Of one row: log-probabilities [nodes, tokens] over the whole vocabulary, and the argmax [nodes]."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

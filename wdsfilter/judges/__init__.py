@@ -16,7 +16,7 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -112,6 +112,15 @@ class Judge(Protocol):
         Raises JudgeError when it must not be trusted with these options. {} where there is
         nothing to check.
         """
+        ...
+
+
+@runtime_checkable
+class Adjustable(Protocol):
+    """A judge whose ``check`` finds out how a run is to be done: all its processes do it that way."""
+
+    def adjusted(self, findings: Mapping[str, Any]) -> Judge:
+        """The judge as the run's committed ``findings`` (of whichever process) want it."""
         ...
 
 

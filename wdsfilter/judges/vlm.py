@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from math import fsum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -73,10 +73,10 @@ class Options(JudgeOptions, Contract):
     processor: str | None = locates()
     processor_revision: str | None = locates()
     readout: Literal["expected", "generate"] = "expected"
-    justification: bool = True
+    justify: Literal["none", "kept", "all"] = "none"
     max_new_tokens: int = Field(default=512, ge=1)
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    max_tokens_per_batch: int = Field(default=16384, ge=1)
+    max_tokens_per_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     window: int = Field(default=256, ge=1)
     check: Check = Check()
     at_least: AtLeast = decides(AtLeast(grade=9))
@@ -227,12 +227,13 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
         pattern=re.compile(options.pattern),
         mode=options.readout,
         max_new_tokens=options.max_new_tokens,
-        keep_justification=options.justification,
+        justify=options.justify,
+        keeps=lambda numbers: decide(options, numbers) is None,
         check_first=options.check.first,
         agreement=options.check.agreement,
         answers_for=own.answers_for if own else None,
         window=options.window,
-        batch_cost=options.max_tokens_per_batch,
+        budget=None if options.max_tokens_per_batch == "auto" else options.max_tokens_per_batch,
     )
 
 

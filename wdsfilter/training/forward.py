@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wdsfilter.engine.attention import Span
+from wdsfilter.engine.attention import place_of_bounds
 from wdsfilter.engine.layout import Layout
 from wdsfilter.engine.pixels import PatchPlan
 from wdsfilter.engine.positions import Row, positions
 from wdsfilter.engine.prepare import Ready
+from wdsfilter.engine.segments import for_language, for_vision
 
 _FRAMES = 2  # of a still image, and equal
 
@@ -46,7 +47,7 @@ class Packer:
     ) -> tuple[Tensor, list[int]]:
         """Last hidden states [tokens, width] of all rows, and the place in them where each tail begins.
 
-        ``network`` attends as :data:`wdsfilter.engine.model.PACKED` says.
+        ``network`` attends as :data:`wdsfilter.engine.attention.PACKED` says.
         """
         rows = [self._row(prompt, tail) for prompt, tail in zip(prompts, tails, strict=True)]
         starts = itertools.accumulate((row.length for row in rows), initial=0)
@@ -56,10 +57,11 @@ class Packer:
         )
         parts = network.model
         device = parts.language_model.embed_tokens.weight.device
+        bounds = place_of_bounds(device, network.dtype)
         visual = parts.visual(
             self._pixels(prompts, device),
             grid_thw=torch.tensor([(1, *prompt.grid) for prompt in prompts], device=device),
-            spans=[Span(len(prompt.patches)) for prompt in prompts],
+            **for_vision([prompt.grid for prompt in prompts], parts.visual, bounds, device),
         )
         # 5.x returns both states in a struct, 4.57 only the merged ones
         visual = getattr(visual, "pooler_output", visual)
@@ -68,9 +70,9 @@ class Packer:
         hidden: Tensor = parts.language_model(
             inputs_embeds=embedded.index_copy(0, at, visual.to(embedded.dtype))[None],
             position_ids=torch.from_numpy(positions(rows)).to(device),
-            attention_mask={"full_attention": None},  # spans say it all
+            attention_mask={"full_attention": None},  # segments say it all
             use_cache=False,
-            spans=[Span(row.trunk, row.shared, row.branches) for row in rows],
+            **for_language(rows, bounds, device),
         ).last_hidden_state[0]
         return hidden, [start + len(prompt.ids) for start, prompt in zip(starts, prompts, strict=False)]
 

@@ -17,10 +17,10 @@ from wdsfilter.demo.captions import caption
 from wdsfilter.demo.scene import draw_scene
 from wdsfilter.demo.things import PICTURES
 from wdsfilter.demo.world import draw_pair
+from wdsfilter.engine.attention import PACKED
 from wdsfilter.engine.checkpoint import Checkpoint
 from wdsfilter.engine.contract import OwnContract
 from wdsfilter.engine.layout import Layout, build_layout, end_tokens, full_tokenizer
-from wdsfilter.engine.model import PACKED
 from wdsfilter.engine.pixels import build_plan
 from wdsfilter.engine.prepare import Prepare
 from wdsfilter.engine.readout import build_readout

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from wdsfilter.engine.attention import PACKED
 from wdsfilter.engine.checkpoint import PROCESSOR, Checkpoint
 from wdsfilter.engine.contract import FILE, Contract, OwnContract, write_contract
-from wdsfilter.engine.loading import quiet
-from wdsfilter.engine.model import PACKED
-from wdsfilter.errors import JudgeError, MissingExtra, RecipeError
+from wdsfilter.engine.loading import network_class, quiet, read_network
+from wdsfilter.errors import MissingExtra, RecipeError
 from wdsfilter.training.recipe import Lora
 
 COPIED = (
@@ -31,23 +31,7 @@ def load_network(checkpoint: Checkpoint, *, weights: torch.dtype, device: torch.
 
     Raises JudgeError.
     """
-    from transformers import Qwen2VLForConditionalGeneration
-
-    with quiet():
-        try:
-            network, report = Qwen2VLForConditionalGeneration.from_pretrained(
-                checkpoint.folder,
-                dtype=weights,
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-        except Exception as error:  # torn files, wrong shapes, ...: each library has its own
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise JudgeError(f"{checkpoint.folder}: its weights cannot be loaded: {reason[0]}") from error
-    if missing := sorted(report["missing_keys"]):
-        raise JudgeError(f"{checkpoint.folder}: {len(missing)} weights are missing, {missing[0]} among them")
+    network = read_network(network_class(checkpoint), checkpoint, weights, attn_implementation="sdpa")
     network.set_attn_implementation(PACKED)
     return network.to(device)
 
