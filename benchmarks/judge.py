@@ -1,93 +1,87 @@
 """The VLM judge against the published loop, same checkpoint, same pairs, same device, in one process.
 
-    python -m benchmarks.judge [--model FOLDER] [--pairs 192] [--rounds 7]
+    python -m benchmarks.judge [--model built-in] [--pairs 128] [--rounds 5] [--agreement 1000]
 
-Ours is ``readout: expected``: one packed forward pass per batch, from stored bytes to numbers. The
-published loop is the stock processor, padded batches of 16 and greedy generation of the whole answer
-(at most 512 tokens). Both get the published pixel bounds with --published-pixels, small ones without.
-They run in turn, so that what else the machine does falls on both; it does not fall on both alike, so
-a wide spread means: measure again on a quiet machine. Without --model the demo's
-checkpoint is made, whose answers are about a dozen tokens long: real justifications are longer, which
-favours ours more. Prints the median ratio and its spread; writes ``benchmarks/results/judge.json``.
+Ours is ``readout: expected`` as a run drives it: pairs prepared by workers, sorted in windows, one packed
+forward pass per batch. The published loop is the stock processor, padded batches of 16 and greedy generation of
+the whole answer (at most 512 tokens). Both begin with stored bytes and end with grades, on pairs of the small
+world, at the checkpoint's own pixel budget. They run in turn, so that what else the machine does falls on both.
+
+``packed / padded`` is the forward pass alone, over pairs whose images and captions vary in length: batches by
+token budget without padding, against padded batches of 16 in arrival order, for the same numbers.
+
+``--agreement`` so many further pairs are graded once by both. Prints the median ratios and their spread; writes
+``benchmarks/results/judge.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import random
 import re
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-import transformers
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from benchmarks import measure
 from tests import stock
-from wdsfilter.demo.checkpoint import PROMPT, make_checkpoint
+from wdsfilter import storage
+from wdsfilter.demo.checkpoint import PROMPT
+from wdsfilter.demo.world import write_world
+from wdsfilter.engine.checkpoint import locate
+from wdsfilter.engine.judge import VlmJudge
+from wdsfilter.engine.prepare import Ready
 from wdsfilter.judges import Runtime, vlm
-from wdsfilter.samples import Pair, Prepared
+from wdsfilter.panel import Panel
+from wdsfilter.recipe import parse
+from wdsfilter.recipe_files import read_recipe
+from wdsfilter.samples import Pair, Prepared, Sample
+from wdsfilter.shards.reader import read_samples
+from wdsfilter.stages import Case, batches
+from wdsfilter.workers import default_count
 
 TOGETHER = 16
+_UNIT = 28 * 28
+Grades = Callable[[Sequence[Pair]], list[int | None]]
 
 
-def render(count: int) -> list[Pair]:
-    """JPEGs of mixed sizes with a few shapes each, and captions of 2 to 12 words."""
-    rng = random.Random(0)
-    words = "a red blue small large circle square on near the left right of grey plain background"
+def world(count: int) -> list[Pair]:
+    """Pairs of the small world."""
     pairs = []
-    for i in range(count):
-        size = rng.choice([(112, 112), (160, 120), (96, 144), (224, 112)])
-        image = Image.new("RGB", size, tuple(rng.choices(range(256), k=3)))
-        draw = ImageDraw.Draw(image)
-        for _ in range(3):
-            x, y, edge = rng.randrange(size[0]), rng.randrange(size[1]), rng.randint(10, 60)
-            draw.ellipse((x, y, x + edge, y + edge), fill=tuple(rng.choices(range(256), k=3)))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=90)
-        pairs.append(
-            Pair(f"{i:06}", file.getvalue(), " ".join(rng.choices(words.split(), k=rng.randint(2, 12))))
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        write_world(Path(folder), samples=count, samples_per_shard=count, seed=11)
+        with storage.open_read(str(next(Path(folder).glob("*.tar")))) as stream:
+            for sample in read_samples(stream):
+                assert isinstance(sample, Sample)
+                data = {member.extension: bytes(member.data) for member in sample.members}
+                pairs.append(Pair(sample.key, data["jpg"], data["txt"].decode(), json.loads(data["json"])))
     return pairs
 
 
-def ours(options: vlm.Options, device: str) -> Callable[[Sequence[Pair]], list[int | None]]:
-    """Grades by the judge as the pipeline drives it: prepared, sorted by cost in a window, in batches."""
-    judge = vlm.load(options, Runtime(wanted=device))
+def ours(panel: Panel) -> Grades:
+    """Grades by the judge as a run drives it."""
 
     def grades(pairs: Sequence[Pair]) -> list[int | None]:
-        found: dict[str, int | None] = {}
-        for start in range(0, len(pairs), judge.window):
-            ready = []
-            for pair in pairs[start : start + judge.window]:
-                prepared = judge.prepare(pair)
-                assert isinstance(prepared, Prepared), prepared
-                ready.append((prepared.cost, pair.key, prepared.value))
-            ready.sort(key=lambda one: one[:2])
-            while ready:
-                most = max(1, judge.batch_cost // ready[-1][0])
-                batch, ready = ready[-most:], ready[:-most]
-                for (_, key, _), numbers in zip(
-                    batch, judge.score([value for _, _, value in batch]), strict=True
-                ):
-                    found[key] = numbers["grade"]
-        return [found[pair.key] for pair in pairs]
+        cases = [Case({"key": pair.key}, pair=pair) for pair in pairs]
+        return [case.row["vlm"]["grade"] for case in panel.judged(iter(cases)) if isinstance(case, Case)]
 
     return grades
 
 
-def published(options: vlm.Options, device: str) -> Callable[[Sequence[Pair]], list[int | None]]:
+def published(options: vlm.Options, folder: Path, device: str) -> Grades:
     """Grades by the published loop."""
-    folder = Path(options.model)
     processor = stock.processor(folder, min_pixels=options.min_pixels, max_pixels=options.max_pixels)
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
-    model = (
-        transformers.Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval().to(device)
-    )
+    model = stock.model(folder).to(device, dtype)
 
     @torch.inference_mode()
     def grades(pairs: Sequence[Pair]) -> list[int | None]:
@@ -108,46 +102,83 @@ def published(options: vlm.Options, device: str) -> Callable[[Sequence[Pair]], l
     return grades
 
 
+def mixed(judge: VlmJudge, pairs: Sequence[Pair]) -> list[Ready]:
+    """The pairs with images of 4 to 64 visual tokens and one to four captions each, prepared."""
+    rng = random.Random(0)
+    prepare = replace(
+        judge.prepare, plan=replace(judge.prepare.plan, min_pixels=4 * _UNIT, max_pixels=64 * _UNIT)
+    )
+    rows = []
+    for pair in pairs:
+        image = Image.open(io.BytesIO(bytes(pair.image))).convert("RGB")
+        file = io.BytesIO()
+        image.resize((rng.randrange(56, 224), rng.randrange(56, 224))).save(file, "JPEG")
+        caption = " ".join(other.caption for other in rng.sample(list(pairs), rng.randint(1, 4)))
+        prepared = prepare(replace(pair, image=file.getvalue(), caption=caption))
+        assert isinstance(prepared, Prepared), prepared
+        rows.append(prepared.value)
+    return rows
+
+
+def packed(judge: VlmJudge, rows: Sequence[Ready]) -> None:
+    for batch in batches([len(row.ids) for row in rows], judge.batch_cost):
+        judge.model.log_p([rows[i] for i in batch], judge.readout)
+
+
+def padded(judge: VlmJudge, rows: Sequence[Ready]) -> None:
+    for start in range(0, len(rows), TOGETHER):
+        judge.model.generate(rows[start : start + TOGETHER], 1, None)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command above. Returns its exit code."""
     parser = argparse.ArgumentParser(description="The VLM judge against the published loop.")
-    parser.add_argument("--model", type=Path, help="a checkpoint folder; default: the demo's, made anew")
-    parser.add_argument("--pairs", type=int, default=192)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--model", default="built-in")
+    parser.add_argument("--pairs", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--agreement", type=int, default=1000)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--published-pixels", action="store_true", help="256 to 1280 visual tokens instead of 4 to 40"
-    )
     arguments = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.model or Path(scratch)
-        if arguments.model is None:
-            make_checkpoint(folder)
-        small = {} if arguments.published_pixels else {"min_pixels": 4 * 784, "max_pixels": 40 * 784}
-        options = vlm.Options.model_validate({"model": str(folder), **small})
-        runs = {"ours": ours(options, arguments.device), "published": published(options, arguments.device)}
-
-    pairs = render(arguments.pairs)
-    grades = {name: run(pairs) for name, run in runs.items()}
-    # A run ends on the CPU: grades are Python numbers, so the device has finished.
-    taken = measure.in_turn({name: partial(run, pairs) for name, run in runs.items()}, arguments.rounds)
+    given = json.dumps([{"vlm": {"model": arguments.model}}])
+    recipe = parse(read_recipe("img2dataset", [f"judges={given}"]), origin="benchmark")
+    options, _ = vlm.resolve(vlm.Options(model=arguments.model))
+    pairs = world(max(arguments.pairs, arguments.agreement))
+    timed = pairs[: arguments.pairs]
+    loop = published(options, locate(arguments.model, None, ()).folder, arguments.device)
+    with Panel(recipe, Runtime(wanted=arguments.device), worker_count=default_count(1)) as panel:
+        judge: Any = panel.judges[0]
+        line = ours(panel)
+        same = sum(a == b for a, b in zip(line(pairs), loop(pairs), strict=True))
+        arms: dict[str, Callable[[], object]] = {
+            "published": partial(loop, timed),
+            "ours": partial(line, timed),
+        }
+        taken = measure.in_turn(arms, arguments.rounds)
+        rows = mixed(judge, timed)
+        arms = {"padded": partial(padded, judge, rows), "packed": partial(packed, judge, rows)}
+        taken |= measure.in_turn(arms, arguments.rounds)
+    lengths = np.array([len(row.ids) for row in rows])
     facts = {
         "device": torch.cuda.get_device_name(arguments.device) if arguments.device != "cpu" else "cpu",
-        "checkpoint": "demo" if arguments.model is None else "given",
-        "pixels": [options.min_pixels, options.max_pixels],
-        "pairs": len(pairs),
+        "checkpoint": arguments.model if arguments.model == "built-in" else "given",
+        "pairs": len(timed),
         "rounds": arguments.rounds,
+        "tokens of mixed lengths": [int(lengths.min()), int(np.median(lengths)), int(lengths.max())],
     }
     result = {
         "ratios": {
             "time: published loop / vlm judge, readout expected": measure.ratios(
                 taken["published"], taken["ours"]
-            )
+            ),
+            "time: padded batches in arrival order / packed, mixed lengths": measure.ratios(
+                taken["padded"], taken["packed"]
+            ),
         },
-        "pairs_per_second": {n: measure.spread([len(pairs) / s for s in own]) for n, own in taken.items()},
-        "same_grades": f"{sum(a == b for a, b in zip(*grades.values(), strict=True))} of {len(pairs)}",
+        "pairs_per_second": {n: measure.spread([len(timed) / s for s in own]) for n, own in taken.items()},
+        "same_grades": f"{same} of {len(pairs)}",
     }
     measure.save("judge", {"input": facts, **result}, ("torch", "transformers", "pillow"))
+    print(f"same grades: {result['same_grades']}")
     return 0
 
 

@@ -367,3 +367,23 @@ def test_dhash() -> None:
     gradient = Image.linear_gradient("L").rotate(90)
     assert images.dhash(gradient) == "f" * 16
     assert images.dhash(ImageOps.mirror(gradient)) == images.dhash(Image.new("RGB", (1, 1))) == "0" * 16
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size"),
+    [
+        pytest.param((400, 300), (400, 300), id="half"),
+        pytest.param((401, 300), (800, 600), id="not-enough"),
+        pytest.param((90, 70), (100, 75), id="an-eighth"),
+    ],
+)
+def test_scaled_decoding_gives_at_least_what_is_wanted(
+    wanted: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """A JPEG is decoded at the smallest fraction of its size that is large enough; a PNG as it is."""
+    picture = Image.new("RGB", (800, 600), (200, 30, 90))
+    for format, expected in (("JPEG", size), ("PNG", (800, 600))):
+        file = io.BytesIO()
+        picture.save(file, format)
+        assert images.decode(file.getvalue(), at_least=lambda width, height: wanted).size == expected
+        assert images.decode(file.getvalue()).size == (800, 600)

@@ -244,6 +244,9 @@ def test_the_budget_is_found_on_a_gpu(tiny_checkpoint: Path, monkeypatch: pytest
                 raise torch.OutOfMemoryError
             return []
 
+        def generate(self, *_: Any) -> Any:
+            raise AssertionError("not checked")
+
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     findings = replace(judge, model=Gpu()).check(rows)
     assert findings == {"max_tokens_per_batch": 8192}

@@ -88,14 +88,24 @@ def header(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Header:
         return Header(format, width, height)
 
 
-def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(
+    data: bytes | memoryview,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    at_least: Callable[[int, int], tuple[int, int]] | None = None,
+) -> Image.Image:
     """The first frame of an image as RGB, as a person would see it on a white page. Raises BadImage.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size where that still is ``at_least`` what that
+    function of width and height gives.
 
     Turned upright by its EXIF; transparent parts are white; 16 bits are scaled to 8. Colour
     profiles are left unused: models are trained on pixels read that way, and a profile is one more
     thing from a stranger to interpret.
     """
     with _opened(data, max_pixels) as (_, image):
+        if at_least is not None:
+            image.draft("RGB", at_least(*image.size))
         image.load()
         method = _UPRIGHT.get(_orientation(image.info.get("exif")))
         pixels = _rgb(image)

@@ -54,7 +54,8 @@ def largest(fits: Callable[[int], bool]) -> int:
 
 def _of_size(pairs: Sequence[Ready], tokens: int) -> list[Ready]:
     """``pairs`` over and over, until they have that many tokens."""
-    batch, held = [], 0
+    batch: list[Ready] = []
+    held = 0
     for pair in itertools.cycle(pairs):
         if held >= tokens:
             return batch

@@ -34,16 +34,18 @@ class Prepare:
     """Picklable: decodes, resizes, cuts into patches, tokenises.
 
     Pairs that the checkpoint is meant for have the field ``mark`` in their json; None where it is meant for all.
+    ``scaled_decoding``: large JPEGs are decoded at a fraction of their size, which is quicker and other pixels.
     """
 
     layout: Layout
     plan: PatchPlan
     mark: str | None = None
+    scaled_decoding: bool = False
 
     def __call__(self, pair: Pair) -> Prepared | Unreadable:
         """The pair made ready, its cost in tokens; Unreadable when its image or caption cannot be read."""
         try:
-            image = images.decode(pair.image)
+            image = images.decode(pair.image, at_least=self.plan.size if self.scaled_decoding else None)
             patches, grid = self.plan.patches(image)
         except BadImage as bad:
             return Unreadable(pair.key, bad.reason, bad.detail)

@@ -75,6 +75,8 @@ class Options(JudgeOptions, Contract):
     readout: Literal["expected", "generate"] = "expected"
     justify: Literal["none", "kept", "all"] = "none"
     max_new_tokens: int = Field(default=512, ge=1)
+    resize: Literal["pillow", "torch"] = "pillow"
+    scaled_decoding: bool = False
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     max_tokens_per_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     window: int = Field(default=256, ge=1)
@@ -205,6 +207,7 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
         config.get("vision_config", {}),
         min_pixels=options.min_pixels,
         max_pixels=options.max_pixels,
+        resize=options.resize,
     )
     grades = options.scale.grades()
     readout = build_readout(layout.continuation, options.answer, list(grades))
@@ -219,7 +222,7 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
             dtype=options.dtype,
             threads=runtime.threads,
         ),
-        prepare=Prepare(layout, plan, own.mark if own else None),
+        prepare=Prepare(layout, plan, own.mark if own else None, options.scaled_decoding),
         readout=readout,
         answers=answers,
         grades=grades,

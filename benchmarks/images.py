@@ -1,0 +1,97 @@
+"""Preparing an image for the judge, against the stock processor, one thread each, at the published pixel budget.
+
+    python -m benchmarks.images [--images 24] [--rounds 7]
+
+Ours goes from stored bytes to uint8 patches as a worker sends them: checked, decoded, turned upright, resized,
+cut. The stock way is Pillow's decoder and transformers' Pillow-backed image processor, to normalised floats.
+The data is made here: JPEGs as CC12M has them (256 to 512 pixels a side, 30 to 60 KB), and photos of 1.5
+megapixels. Prints the median ratios and their spread; writes ``benchmarks/results/images.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import pickle
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image, ImageFilter
+
+from benchmarks import measure
+from tests import stock
+from wdsfilter import images
+from wdsfilter.engine.contract import Contract
+from wdsfilter.engine.pixels import PatchPlan
+
+
+def photo(rng: random.Random, width: int, height: int, quality: int) -> bytes:
+    """A JPEG with structure at all scales, as photos have it."""
+    picture = Image.new("RGB", (width, height))
+    for share in (64, 16, 4):
+        small = (max(2, width // share), max(2, height // share))
+        layer = Image.frombytes("RGB", small, rng.randbytes(3 * small[0] * small[1]))
+        picture = Image.blend(picture, layer.resize((width, height), Image.Resampling.BICUBIC), 0.45)
+    file = io.BytesIO()
+    picture.filter(ImageFilter.GaussianBlur(0.7)).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def cases(count: int) -> dict[str, list[bytes]]:
+    rng = random.Random(0)
+    sides = [256, 320, 384, 448, 512]
+    return {
+        "256 to 512 px": [photo(rng, rng.choice(sides), rng.choice(sides), 94) for _ in range(count)],
+        "1.5 megapixels": [photo(rng, 1500, 1000, 90) for _ in range(max(1, count // 4))],
+    }
+
+
+def ours(plan: PatchPlan, stored: Sequence[bytes]) -> list[Any]:
+    return [plan.patches(images.decode(data)) for data in stored]
+
+
+def stocks(processor: Callable[..., Any], stored: Sequence[bytes]) -> list[Any]:
+    return [
+        processor(images=[Image.open(io.BytesIO(data)).convert("RGB")], return_tensors="pt")
+        for data in stored
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command above. Returns its exit code."""
+    parser = argparse.ArgumentParser(description="Preparing an image against the stock processor.")
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    budget = Contract()
+    plan = PatchPlan(min_pixels=budget.min_pixels, max_pixels=budget.max_pixels)
+    processor = stock.image_processor()(min_pixels=budget.min_pixels, max_pixels=budget.max_pixels)
+    ratios, times, sizes = {}, {}, {}
+    for name, stored in cases(arguments.images).items():
+        arms = {"ours": partial(ours, plan, stored), "stock": partial(stocks, processor, stored)}
+        taken = measure.in_turn(arms, arguments.rounds)
+        ratios[f"time: stock image processor / prepared image, {name}"] = measure.ratios(
+            taken["stock"], taken["ours"]
+        )
+        times |= {
+            f"{arm}, {name}": measure.spread([seconds / len(stored) * 1e3 for seconds in spent])
+            for arm, spent in taken.items()
+        }
+        [patches, _], floats = ours(plan, stored[:1])[0], stocks(processor, stored[:1])[0]["pixel_values"]
+        sizes[name] = {
+            "stored bytes": sum(map(len, stored)) // len(stored),
+            "bytes between processes": len(pickle.dumps(patches, protocol=5)),
+            "bytes of stock floats": floats.numel() * floats.element_size(),
+        }
+    facts = {"images": arguments.images, "rounds": arguments.rounds, "sizes": sizes}
+    result = {"ratios": ratios, "ms_per_image": times}
+    measure.save("images", {"input": facts, **result}, ("torch", "transformers", "pillow"))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
