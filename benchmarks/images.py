@@ -2,8 +2,8 @@
 
     python -m benchmarks.images [--images 24] [--rounds 7]
 
-Ours goes from stored bytes to uint8 patches as a worker sends them: checked, decoded, turned upright, resized,
-cut. The stock way is Pillow's decoder and transformers' Pillow-backed image processor, to normalised floats.
+Ours goes from stored bytes to uint8 patches as a worker sends them: checked, decoded, turned upright, resized
+by Pillow (the default) or torch, cut. The stock way is Pillow's decoder and transformers' Pillow-backed image processor, to normalised floats.
 The data is made here: JPEGs as CC12M has them (256 to 512 pixels a side, 30 to 60 KB), and photos of 1.5
 megapixels. Prints the median ratios and their spread; writes ``benchmarks/results/images.json``.
 """
@@ -15,6 +15,7 @@ import io
 import pickle
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -70,18 +71,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     budget = Contract()
     plan = PatchPlan(min_pixels=budget.min_pixels, max_pixels=budget.max_pixels)
     processor = stock.image_processor()(min_pixels=budget.min_pixels, max_pixels=budget.max_pixels)
-    ratios, times, sizes = {}, {}, {}
+    ratios: dict[str, Any] = {}
+    times: dict[str, Any] = {}
+    sizes: dict[str, Any] = {}
     for name, stored in cases(arguments.images).items():
-        arms = {"ours": partial(ours, plan, stored), "stock": partial(stocks, processor, stored)}
+        arms: dict[str, Callable[[], object]] = {
+            "stock": partial(stocks, processor, stored),
+            "resize: pillow": partial(ours, plan, stored),
+            "resize: torch": partial(ours, replace(plan, resize="torch"), stored),
+        }
         taken = measure.in_turn(arms, arguments.rounds)
-        ratios[f"time: stock image processor / prepared image, {name}"] = measure.ratios(
-            taken["stock"], taken["ours"]
-        )
+        for arm in [*arms][1:]:
+            ratios[f"time: stock image processor / prepared image, {arm}, {name}"] = measure.ratios(
+                taken["stock"], taken[arm]
+            )
         times |= {
             f"{arm}, {name}": measure.spread([seconds / len(stored) * 1e3 for seconds in spent])
             for arm, spent in taken.items()
         }
-        [patches, _], floats = ours(plan, stored[:1])[0], stocks(processor, stored[:1])[0]["pixel_values"]
+        (patches, _), floats = ours(plan, stored[:1])[0], stocks(processor, stored[:1])[0]["pixel_values"]
         sizes[name] = {
             "stored bytes": sum(map(len, stored)) // len(stored),
             "bytes between processes": len(pickle.dumps(patches, protocol=5)),

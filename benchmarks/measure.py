@@ -83,7 +83,8 @@ def versions(*packages: str) -> dict[str, str]:
 def save(name: str, result: Mapping[str, Any], packages: Sequence[str] = ()) -> None:
     """Write ``results/NAME.json``, with machine, versions, date and command, and ``README.md`` from all of them.
 
-    ``result["ratios"]`` maps what was compared with what to a spread.
+    ``result["ratios"]`` maps what was compared with what to a spread; ``result["not_measured"]`` lists what the
+    machine could not do.
     """
     document = {
         "command": " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]]),
@@ -104,7 +105,7 @@ def _rows(document: Mapping[str, Any]) -> list[str]:
     return [
         f"| {what} | **{r['median']:.2f}** ({r['min']:.2f} to {r['max']:.2f}) | {at} |"
         for what, r in document["ratios"].items()
-    ]
+    ] + [f"| {what} | not measured | {at} |" for what in document.get("not_measured", ())]
 
 
 _README = """# Benchmarks

@@ -6,8 +6,10 @@
     prepare.py      both of them: the half that runs in worker processes
     readout.py      the grades as a tree of tokens
     positions.py    where the tokens of packed rows stand
-    attention.py    attention inside each row of a pack
-    model.py        packed forward pass, greedy generation
+    segments.py     which of them see each other
+    attention.py    attention inside each segment of a pack
+    model.py        packed forward pass, greedy generation (generation.py)
+    budget.py       how many tokens fit on a device
     loading.py      a checkpoint's weights -> a model on a device
     judge.py        a loaded judge: scores batches and checks itself
 
