@@ -43,7 +43,7 @@ VISUAL_TOKENS = (64, 256)
 LIMITS = {64: 1062, 256: 329}  # pairs/s at 790 TFLOP/s (docs/performance.md)
 ANSWER = 120
 TOGETHER = 16
-REAL = {
+REAL: dict[str, dict[str, Any]] = {
     "text_config": {
         "hidden_size": 1536,
         "num_hidden_layers": 28,

@@ -2,10 +2,10 @@
 
     python -m benchmarks.images [--images 24] [--rounds 7]
 
-Ours goes from stored bytes to uint8 patches as a worker sends them: checked, decoded, turned upright, resized
-by Pillow (the default) or torch, cut. The stock way is Pillow's decoder and transformers' Pillow-backed image processor, to normalised floats.
-The data is made here: JPEGs as CC12M has them (256 to 512 pixels a side, 30 to 60 KB), and photos of 1.5
-megapixels. Prints the median ratios and their spread; writes ``benchmarks/results/images.json``.
+Ours goes from stored bytes to uint8 patches as a worker sends them: checked, decoded, turned upright, resized by
+Pillow (the default) or by torch, cut. The stock way is Pillow's decoder and transformers' Pillow-backed image
+processor, to normalised floats. The data is made here: JPEGs as CC12M has them (256 to 512 pixels a side, 30 to 60
+KB), and photos of 1.5 megapixels. Prints the median ratios and their spread; writes ``benchmarks/results/images.json``.
 """
 
 from __future__ import annotations
