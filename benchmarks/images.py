@@ -4,16 +4,20 @@
 
 Ours goes from stored bytes to uint8 patches as a worker sends them: checked, decoded, turned upright, resized by
 Pillow (the default) or by torch, cut. The stock way is Pillow's decoder and transformers' Pillow-backed image
-processor, to normalised floats. The data is made here: JPEGs as CC12M has them (256 to 512 pixels a side, 30 to 60
-KB), and photos of 1.5 megapixels. Prints the median ratios and their spread; writes ``benchmarks/results/images.json``.
+processor, to normalised floats. Both run in the environment of a worker. The data is made here: JPEGs as CC12M has
+them (256 to 512 pixels a side, 30 to 60 KB), and photos of 1.5 megapixels. Prints the median ratios and their
+spread; writes ``benchmarks/results/images.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import pickle
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,6 +31,7 @@ from tests import stock
 from wdsfilter import images
 from wdsfilter.engine.contract import Contract
 from wdsfilter.engine.pixels import PatchPlan
+from wdsfilter.worker import ENVIRONMENT
 
 
 def photo(rng: random.Random, width: int, height: int, quality: int) -> bytes:
@@ -67,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args(argv)
+    if not ENVIRONMENT.items() <= os.environ.items():
+        command = [sys.executable, "-m", "benchmarks.images", *(sys.argv[1:] if argv is None else argv)]
+        return subprocess.run(command, env=os.environ | ENVIRONMENT).returncode
     torch.set_num_threads(1)
     budget = Contract()
     plan = PatchPlan(min_pixels=budget.min_pixels, max_pixels=budget.max_pixels)

@@ -27,16 +27,18 @@ from typing import Any
 from wdsfilter.errors import BadCaption, BadImage
 from wdsfilter.samples import Pair, Prepared, Unreadable
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     # A process per core is parallel enough, and the device belongs to the parent.
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
     "TOKENIZERS_PARALLELISM": "false",
     "CUDA_VISIBLE_DEVICES": "",
-    # Pixels of one image are handed back by the next one, page by page, unless they are kept: a quarter of the time.
+    # One image's pages are kept for the next one. Getting them anew takes longer than cutting it into patches.
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
     "PILLOW_BLOCKS_MAX": "8",
 }
+"""What is different in the environment of a worker."""
+
 _BOOT = "import sys; sys.path[:] = sys.argv[3:]; from wdsfilter import worker; worker._serve(*sys.argv[1:3])"
 _PR_SET_PDEATHSIG = 1  # as in <sys/prctl.h>
 _START_SECONDS = 300.0  # imports from a cold network file system
@@ -68,7 +70,7 @@ class Worker:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), *sys.path],
-                env=os.environ | _ENVIRONMENT,
+                env=os.environ | ENVIRONMENT,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
