@@ -113,7 +113,14 @@ def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     named = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
     _save_tokenizer(tokenizer, folder, {"tokenizer_class": "PreTrainedTokenizerFast", **named})
-    text = {**_TEXT, "vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 16}
+    text = {
+        **_TEXT,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": 16,
+        "bos_token_id": 1,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
     config = SiglipConfig(text_config=text, vision_config=_VISION)
     return _save(SiglipModel, config, folder, _SIGLIP_PIXELS)
 

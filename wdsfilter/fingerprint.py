@@ -64,6 +64,17 @@ def recorded_truth(record: Record) -> str | None:
     return column
 
 
+def judges_of(record: Record) -> dict[str, Any]:
+    """Id -> whether the judge decides about samples, and SHA-256 of its model's files, of a record's judges."""
+    return {
+        name: {
+            "decides": any(value is not None for value in record["decision"]["judges"][name].values()),
+            "model": record["scoring"]["judges"][name]["identity"].get("model", {}),
+        }
+        for name in record["scoring"]["order"]
+    }
+
+
 def canonical(value: object) -> bytes:
     """JSON with one spelling: sorted keys, two spaces, a newline at the end."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from wdsfilter import fingerprint, ledger, scores, storage
 from wdsfilter.decide import decide
@@ -32,6 +33,7 @@ class RunRecord:
     image: tuple[str, ...]
     max_sample: int
     fingerprints: Mapping[str, str]
+    judges: Mapping[str, Any]
 
     @property
     def max_written(self) -> int:
@@ -50,7 +52,12 @@ def read_record(folder: OutputFolder) -> RunRecord:
         written = {k: v for k, v in record["output"].items() if k != "ledger"}
         source = record["scoring"]["input"]
         return RunRecord(
-            specs, Output(**written), tuple(source["image"]), source["max_sample"], record["fingerprints"]
+            specs,
+            Output(**written),
+            tuple(source["image"]),
+            source["max_sample"],
+            record["fingerprints"],
+            fingerprint.judges_of(record),
         )
     except (FileNotFoundError, NotADirectoryError):
         raise OutputError(

@@ -122,7 +122,12 @@ class Selection:
             "wdsfilter": {"format": FORMAT, "run_format": fingerprint.FORMAT},
             "question": self.question.record(worth(self.question, self.sources)),
             "sources": [
-                {"name": s.name, "fingerprints": dict(s.record.fingerprints), "ledgers": s.digest()}
+                {
+                    "name": s.name,
+                    "fingerprints": dict(s.record.fingerprints),
+                    "judges": {s.said(judge): said for judge, said in s.record.judges.items()},
+                    "ledgers": s.digest(),
+                }
                 for s in self.sources
             ],
             "output": {"samples_per_shard": per_shard, "scores": "member" if self.scores else "none"},
