@@ -44,6 +44,7 @@ class OutputFolder:
         self.claims = root / "wdsfilter" / "claims"
         self.events = root / "wdsfilter" / "events"
         self.trackers = root / "wdsfilter" / "trackers"
+        self.pilot = root / "wdsfilter" / "pilot"
         self._temporaries = root / "wdsfilter" / "tmp"
         self._token = f"{process_name()}.{secrets.token_hex(4)}"
         self._count = itertools.count()

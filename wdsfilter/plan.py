@@ -28,7 +28,8 @@ _ASKED_AT_ONCE = 16  # shards whose size and entity tag are asked for together
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be done: ``shards`` in the run's seeded order; ``record`` is what identifies the run.
+    """What is to be done: ``shards`` in the run's seeded order, of ``total`` that there are; ``record`` is
+    what identifies the run.
 
     ``remarks`` of its judges are for whoever starts it.
     """
@@ -39,6 +40,7 @@ class Job:
     record: fingerprint.Record
     runtime: Runtime
     remarks: tuple[str, ...] = ()
+    total: int = 0
 
     @property
     def fingerprints(self) -> Fingerprints:
@@ -60,7 +62,7 @@ def plan(recipe: Recipe, output: Path, *, runtime: Runtime | None = None, limit:
     shards = [_spooled(shard, folder) for shard in shards]
     ordered = seeded_order(shards, recipe.seed)[:limit]
     _check_first_pairs(ordered, recipe)
-    job = make_job(recipe, folder, ordered, runtime)
+    job = replace(make_job(recipe, folder, ordered, runtime), total=len(shards))
     check_record(job)
     _check_inputs(job)
     folder.probe()

@@ -75,13 +75,13 @@ def run(
                 if folder == STDOUT:
                     source = input_stream(settings, limit_shards, where, stop)
                 else:
-                    job = _planned(settings, folder, limit_shards, where)
+                    job = planned(settings, folder, limit_shards, where)
             except WdsfilterError as error:
                 # Every rank meets the same mistake: one per machine says so.
                 if where.local_rank == 0:
                     complain(error)
                 raise typer.Exit(1) from error
-            code = stream(source) if source is not None else _run(job, where, stop)
+            code = stream(source) if source is not None else carry_out(job, where, stop)
         except (Interrupted, KeyboardInterrupt):
             if where.rank == 0:
                 err.print(f"stopped; {IN_A_TAR if source is not None else WHOLE}")
@@ -89,7 +89,8 @@ def run(
     raise typer.Exit(code)
 
 
-def _planned(settings: Recipe, folder: str | None, limit: int | None, where: launch.Place) -> Job:
+def planned(settings: Recipe, folder: str | None, limit: int | None, where: launch.Place) -> Job:
+    """The job of judging the first ``limit`` shards into ``folder``. Raises UserError, ReadError."""
     from wdsfilter.judges import Runtime
     from wdsfilter.plan import plan
 
@@ -105,7 +106,11 @@ def _planned(settings: Recipe, folder: str | None, limit: int | None, where: lau
     return plan(settings, Path(folder), runtime=runtime, limit=limit)
 
 
-def _run(job: Job, where: launch.Place, stop: Stop) -> int:
+def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) -> int:
+    """Judge what is left of the job, with progress on stderr; returns the exit code.
+
+    ``table``: show how the run ended. Raises Interrupted, JudgeError, OutputError.
+    """
     from wdsfilter import pipeline, summary
     from wdsfilter.events import EventLog, read_events
     from wdsfilter.progress import FolderProgress, ProgressLine, figures
@@ -143,6 +148,7 @@ def _run(job: Job, where: launch.Place, stop: Stop) -> int:
                     "asking the judge about the first pairs, to check that its answers are read rightly"
                 )
             runner.open()
+            note("opened")
             if where.local_rank == 0:
                 warn_of_strangers(json.loads(folder.readout.read_bytes()))
 
@@ -167,7 +173,7 @@ def _run(job: Job, where: launch.Place, stop: Stop) -> int:
             note("guard", why=str(error))
             err.print(f"stopped by the guard: {error}", markup=False)
             return summary.EXIT_GUARD
-        return _finished(folder, where, note, time.monotonic() - begun)
+        return _finished(folder, where, note, time.monotonic() - begun, table)
 
 
 def _warn_of_changes(events: Sequence[Mapping[str, Any]], made_by: Mapping[str, str]) -> None:
@@ -181,7 +187,7 @@ def _warn_of_changes(events: Sequence[Mapping[str, Any]], made_by: Mapping[str, 
         )
 
 
-def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds: float) -> int:
+def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds: float, table: bool) -> int:
     """Tell how the run ended; of a launch's ranks, the first that sees all of it done shows the table."""
     from wdsfilter.progress import duration
     from wdsfilter.status import read_status
@@ -193,7 +199,9 @@ def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds
         if where.rank == 0:
             err.print(f"nothing left for this process; {held} shards are still with others, who are alive")
         return 0
-    if not where.launched or folder.put(b"", folder.events / f"told-{launch.launcher_identity()}"):
+    if table and (
+        not where.launched or folder.put(b"", folder.events / f"told-{launch.launcher_identity()}")
+    ):
         show(status, folder, f"in {duration(seconds)}")
     # A rank that finished exits 0: another code would make its launcher stop the other ranks.
     return 0 if where.launched else status.code
