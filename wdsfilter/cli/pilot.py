@@ -197,7 +197,7 @@ def _show_distribution(found: Contents) -> None:
         marks.append((found.recipe_at, "recipe"))
     table = Table(box=None, show_header=False, pad_edge=False)
     for justify in ("right", "left", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(justify=justify, no_wrap=True)
     last = found.bars[-1]
     for bar in found.bars:
         here = [

@@ -27,8 +27,8 @@ class Trial:
 
     @property
     def overrides(self) -> list[str]:
-        """Ledgers only, and no guard: a trial shall end."""
-        return [self.override, "output.shards=false", "guard=off"]
+        """Ledgers only, no guard (a trial shall end), and no trackers: it is not the run."""
+        return [self.override, "output.shards=false", "guard=off", "run.trackers=[]"]
 
     def folder(self, run: OutputFolder) -> str:
         """In the run's own folder, outside its promises: a trial goes on where it was stopped, like a run."""
