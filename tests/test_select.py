@@ -133,6 +133,29 @@ def test_kill_and_run_again(here: Path, tmp_path: Path, kill: str) -> None:
     assert list((out / "wdsfilter/tmp").iterdir()) == []
 
 
+def test_status_and_verify_take_a_selection(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A selection is done when it is, every promise of it is looked after, and tampering is named."""
+    out = tmp_path / "out"
+    question = ["--shards", here / "in", "--samples-per-shard", 8, "-o", out]
+    assert select(here / "run", *question, "--where", "scripted.score >= 2", "--shuffle") == 0
+    assert main(["status", str(out)]) == 0
+    assert main(["verify", str(out)]) == 0
+    assert "every promise holds; " in capsys.readouterr().out
+    assert main(["verify", str(out), "--shards", str(here / "in")]) == 1
+    assert "is a selection" in capsys.readouterr().err
+    data = bytearray((out / "00000.tar").read_bytes())
+    data[600] ^= 1
+    (out / "00000.tar").write_bytes(data)
+    (out / "00002.tar").unlink()
+    assert main(["verify", str(out)]) == 3
+    told = capsys.readouterr().out
+    assert "00000.tar: its bytes are not those" in told
+    assert "00002.tar: missing" in told
+    assert "3 broken promises" in told  # the image that was changed is the third
+
+
 def test_a_shard_that_is_missing_is_made_again(here: Path, tmp_path: Path) -> None:
     """A shard whose ledger is there comes back with its own bytes."""
     question = [here / "run", "--shards", here / "in", "--samples-per-shard", 8, "-o", tmp_path / "out"]

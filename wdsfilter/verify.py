@@ -11,6 +11,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from wdsfilter import fingerprint, ledger, scores, storage
 from wdsfilter.decide import decide
 from wdsfilter.errors import OutputError, ReadError
@@ -23,12 +26,18 @@ from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Shard
 from wdsfilter.summary import Tally, derived_files, file_sha256
 
+_ANY_SIZE = 1 << 40  # bytes of a sample, where no record bounds them
+
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What ``run.json`` says, as far as verifying needs it."""
+    """What ``run.json`` says, as far as verifying needs it; or ``select.json``, then without ``specs`` and ``image``.
+
+    ``judge_ids`` are the ledgers' columns of scores.
+    """
 
     specs: tuple[JudgeSpec, ...]
+    judge_ids: tuple[str, ...]
     output: Output
     image: tuple[str, ...]
     max_sample: int
@@ -53,6 +62,7 @@ def read_record(folder: OutputFolder) -> RunRecord:
         source = record["scoring"]["input"]
         return RunRecord(
             specs,
+            tuple(spec.id for spec in specs),
             Output(**written),
             tuple(source["image"]),
             source["max_sample"],
@@ -67,13 +77,33 @@ def read_record(folder: OutputFolder) -> RunRecord:
         raise OutputError(f"{folder.record}: not readable as a run's record ({error})") from error
 
 
+def read_selection(folder: OutputFolder) -> RunRecord:
+    """Raises OutputError where ``select.json`` is not readable, or no ledger is."""
+    try:
+        record = json.loads(folder.selection.read_bytes())
+        fingerprints = {
+            "scoring": fingerprint.digest(record["sources"]),
+            "decision": fingerprint.digest(record["question"]),
+        }
+        output = Output(scores=record["output"]["scores"])
+        columns = pq.read_schema(folder.ledger(folder.shard_names()[0]))
+    except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+        raise OutputError(f"{folder.root}: not readable as a selection ({error})") from error
+    judges = tuple(column.name for column in columns if pa.types.is_struct(column.type))
+    return RunRecord((), judges, output, (), _ANY_SIZE, fingerprints, {})
+
+
 def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
-    """Every broken promise, as a sentence; nothing when all hold.
+    """Every broken promise of a run or a selection, as a sentence; nothing when all hold.
 
     ``inputs`` (the input shards, where they are at hand) are read again: every sample must have its
-    row, and every kept member its bytes. Raises OutputError where ``folder`` is no run's.
+    row, and every kept member its bytes; a selection has none of its own. Raises OutputError where ``folder`` is
+    neither's, or ``inputs`` are given with a selection.
     """
-    record = read_record(folder)
+    selected = folder.selection.exists()
+    if selected and inputs:
+        raise OutputError(f"{folder.root} is a selection: only a run's output is compared with input shards")
+    record = read_selection(folder) if selected else read_record(folder)
     sources = {shard.name: shard for shard in inputs}
     tally = Tally(folder)
     unreadable: set[str] = set()
@@ -88,6 +118,8 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
             continue
         tally.add(name, header)
         yield from _verify_ledger(path, name, header, rows, record)
+        if not selected:
+            yield from _verify_rows(path, rows, record)
         yield from _verify_shard(folder, name, header, rows, record)
         if name in sources:
             yield from _verify_input(folder, sources.pop(name), header, rows, record)
@@ -113,6 +145,9 @@ def _verify_ledger(
     )
     if recount != header.counts:
         yield f"{path}: its rows are not what its metadata counts"
+
+
+def _verify_rows(path: Path, rows: Sequence[Row], record: RunRecord) -> Iterator[str]:
     end = -1
     for row in rows:
         if row["offset"] < end:
@@ -140,16 +175,16 @@ def _verify_shard(
     kept = [row for row in rows if row["status"] == "kept"]
     if header.output.samples != len(kept):
         yield f"{path}: {header.output.samples} samples written, {len(kept)} rows kept"
-    ids = [spec.id for spec in record.specs]
     for sample, row in zip_longest(_samples(str(path), record.max_written), kept):
         if not isinstance(sample, Sample) or row is None or sample.key != row["key"]:
             found = sample.detail if isinstance(sample, Damage) else repr(getattr(sample, "key", None))
             yield f"{path}: holds {found} where the ledger has {row['key'] if row else None!r}"
             return
         image = sample.first(record.image)
-        if image is None or hashlib.sha256(image.data).hexdigest() != row["image_sha256"]:
+        images = [image] if image is not None else sample.members if not record.image else []
+        if row["image_sha256"] not in (hashlib.sha256(member.data).hexdigest() for member in images):
             yield f"{path}: the image of {sample.key!r} is not the one that was judged"
-        yield from _verify_scores(path, sample, row, ids, record.output)
+        yield from _verify_scores(path, sample, row, record.judge_ids, record.output)
 
 
 def _verify_scores(path: Path, sample: Sample, row: Row, ids: Sequence[str], output: Output) -> Iterator[str]:
@@ -172,7 +207,6 @@ def _verify_input(
     folder: OutputFolder, shard: Shard, header: Header, rows: Sequence[Row], record: RunRecord
 ) -> Iterator[str]:
     """The output shard is made of the input's bytes and the ledger: make it again and compare."""
-    ids = [spec.id for spec in record.specs]
     written = iter(_samples(str(folder.shard(shard.name)), record.max_written)) if header.output else iter(())
     try:
         for item, row in zip_longest(_samples(shard.url, record.max_sample), rows):
@@ -187,7 +221,11 @@ def _verify_input(
             if row["status"] != "kept" or header.output is None:
                 continue
             there = next(written, None)
-            due = scores.with_scores(item, row, ids, record.output) if isinstance(item, Sample) else []
+            due = (
+                scores.with_scores(item, row, record.judge_ids, record.output)
+                if isinstance(item, Sample)
+                else []
+            )
             if not isinstance(there, Sample) or _contents(there.members) != _contents(due):
                 yield f"{folder.shard(shard.name)}: {item.key!r} is not what its input and its ledger row make of it"
         if header.damage is not None:
@@ -201,13 +239,8 @@ def _contents(members: Sequence[Member]) -> list[tuple[str, bytes]]:
 
 
 def _verify_folder(folder: OutputFolder, tally: Tally, record: RunRecord) -> Iterator[str]:
-    try:
-        found = json.loads(folder.readout.read_bytes()).keys()
-    except (OSError, ValueError, AttributeError) as error:
-        yield f"{folder.readout}: not readable ({error})"
-    else:
-        if not found <= {spec.id for spec in record.specs}:
-            yield f"{folder.readout}: speaks of other judges than run.json"
+    if record.specs:
+        yield from _verify_readout(folder, record)
     for name, content in derived_files(tally).items():
         path = folder.root / name
         if not path.exists() or path.read_bytes() != content:
@@ -216,6 +249,16 @@ def _verify_folder(folder: OutputFolder, tally: Tally, record: RunRecord) -> Ite
         name = path.relative_to(folder.root).as_posix()
         if not name.startswith("wdsfilter/") and name not in tally.headers:
             yield f"{path}: no ledger speaks of this shard"
+
+
+def _verify_readout(folder: OutputFolder, record: RunRecord) -> Iterator[str]:
+    try:
+        found = json.loads(folder.readout.read_bytes()).keys()
+    except (OSError, ValueError, AttributeError) as error:
+        yield f"{folder.readout}: not readable ({error})"
+    else:
+        if not found <= set(record.judge_ids):
+            yield f"{folder.readout}: speaks of other judges than run.json"
 
 
 def _samples(location: str, max_sample: int) -> Iterator[Sample | Unreadable | Damage]:
