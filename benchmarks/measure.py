@@ -80,14 +80,16 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def save(name: str, result: Mapping[str, Any], packages: Sequence[str] = ()) -> None:
+def save(
+    name: str, result: Mapping[str, Any], packages: Sequence[str] = (), *, module: str | None = None
+) -> None:
     """Write ``results/NAME.json``, with machine, versions, date and command, and ``README.md`` from all of them.
 
     ``result["ratios"]`` maps what was compared with what to a spread; ``result["not_measured"]`` lists what the
-    machine could not do.
+    machine could not do; ``module`` is the benchmark's where it is not ``name``.
     """
     document = {
-        "command": " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "command": " ".join(["python -m", f"benchmarks.{module or name}", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": machine(),
         "versions": versions(*packages),

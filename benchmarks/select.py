@@ -2,10 +2,11 @@
 
 - ``copy``: everything kept, cut into new shards without scores, against a copy of the same files; the arms in
   turn, every output flushed to the disk. A ratio below 1 means that wdsfilter took less time.
-- ``top``: the best 18 % of generated ledger rows, in a process of its own: seconds, and peak memory with all rows
-  against that with a tenth of them.
+- ``top``: the best 18 % of generated ledger rows, in a process of its own: seconds and peak memory, against 30 s and
+  2 GB, and against those of a tenth of the rows. ``--ledgers`` is a folder that keeps the rows for the next time.
 
-    python -m benchmarks.select [--rounds 7] [--samples 2000] [--rows 10000000] [--workers 1] [--folder FOLDER]
+    python -m benchmarks.select copy [--rounds 7] [--samples 2000] [--workers 1] [--folder FOLDER]
+    python -m benchmarks.select top [--rows 10000000] [--workers 2] [--ledgers FOLDER] [--memory 1GiB]
 """
 
 from __future__ import annotations
@@ -79,9 +80,10 @@ def _drawn(chance: np.random.Generator, shard: int, columns: pa.Schema) -> pa.Ta
     )
 
 
-def top(run: Path, export: Path, workers: int) -> None:
+def top(run: Path, export: Path, workers: int, memory: str) -> None:
     """Print seconds and peak memory (bytes) of one question, as JSON: for a process of its own."""
-    selection = Selection(Question(top=Amount("18%")), open_sources([str(run)]), workers=workers)
+    sources = open_sources([str(run)])
+    selection = Selection(Question(top=Amount("18%")), sources, workers=workers, memory=memory)
     spent = measure.seconds(lambda: selection.export(export))
     print(json.dumps({"seconds": spent, "peak": _peak()}))
 
@@ -92,12 +94,14 @@ def _peak() -> int:
     return int(found[0].split()[1]) * 1024
 
 
-def ask(folder: Path, rows: int, workers: int) -> dict[str, float]:
-    run = OutputFolder(folder / f"run-{rows}")
-    make_ledgers(run, rows)
-    arguments = ["--top-of", run.root, "--folder", folder / f"keys-{rows}.txt", "--workers", workers]
-    command = [sys.executable, "-m", "benchmarks.select", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def ask(ledgers: Path, rows: int, workers: int, memory: str) -> dict[str, float]:
+    run = OutputFolder(ledgers / f"run-{rows}")
+    if not run.ledgers.exists():
+        make_ledgers(run, rows)
+    with tempfile.TemporaryDirectory(dir=ledgers) as folder:
+        arguments = [run.root, "--folder", f"{folder}/keys.txt", "--workers", workers, "--memory", memory]
+        command = [sys.executable, "-m", "benchmarks.select", "top-of", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
@@ -124,44 +128,60 @@ def copy(
     return [measure.ratios(taken["select"], taken["cp"]), measure.spread(taken["select"])]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    memory = Path("/dev/shm")
-    parser.add_argument("--folder", type=Path, default=memory if memory.is_dir() else None)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--dry", action="store_true", help="print, and write no result")
-    parser.add_argument("--top-of", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.top_of is not None:
-        top(options.top_of, options.folder, options.workers)
-        return
+def copy_part(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary)
         shards = make_shards(folder / "shards", options.samples)
         size = sum(path.stat().st_size for path in shards)
         ratio, seconds = copy(shards, folder, options.rounds, options.samples, options.workers)
-        some = ask(folder, options.rows // 10, options.workers)
-        many = ask(folder, options.rows, options.workers)
-    result = {
-        "input": {"samples": options.samples, "bytes": size, "rounds": options.rounds, "rows": options.rows},
-        "ratios": {
-            "time: select, everything kept / file copy": ratio,
-            f"peak memory: the top 18% of {options.rows} rows / of a tenth": measure.ratios(
-                [many["peak"]], [some["peak"]]
-            ),
-        },
-        "copy_seconds": seconds,
-        "top": {str(options.rows // 10): some, str(options.rows): many},
+    return {
+        "input": {"samples": options.samples, "bytes": size, "rounds": options.rounds},
+        "ratios": {"time: select, everything kept / file copy": ratio},
+        "seconds": seconds,
     }
+
+
+def top_part(options: argparse.Namespace) -> dict[str, Any]:
+    rows = options.rows
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+        ledgers = options.ledgers or Path(temporary)
+        some, many = (ask(ledgers, n, options.workers, options.memory) for n in (rows // 10, rows))
+    name = f"the best 18% of {rows:,} rows"
+    return {
+        "input": {"rows": rows},
+        "ratios": {
+            f"time: {name} / 30 s": measure.ratios([many["seconds"]], [30.0]),
+            f"peak memory: {name} / 2 GB": measure.ratios([many["peak"]], [2e9]),
+            f"peak memory: {name} / of a tenth of them": measure.ratios([many["peak"]], [some["peak"]]),
+        },
+        "spent": {str(rows // 10): some, str(rows): many},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    memory = Path("/dev/shm")
+    parser.add_argument("part", choices=["copy", "top", "top-of"])
+    parser.add_argument("run", type=Path, nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, default=memory if memory.is_dir() else None)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--ledgers", type=Path)
+    parser.add_argument("--memory", default="1GiB")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--dry", action="store_true", help="print, and write no result")
+    options = parser.parse_args()
+    if options.part == "top-of":
+        top(options.run, options.folder, options.workers, options.memory)
+        return
+    result = copy_part(options) if options.part == "copy" else top_part(options)
     if options.dry:
         print(json.dumps(result, indent=2))
     else:
-        measure.save("select", result, PACKAGES)
+        measure.save(f"select_{options.part}", result, PACKAGES, module="select")
 
 
 if __name__ == "__main__":
