@@ -83,6 +83,21 @@ def padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
+def pax(*records: bytes, kind: bytes = b"x") -> bytes:
+    """An extended header that holds ``records`` as they are."""
+    payload = b"".join(records)
+    return block(b"PaxHeader", len(payload), kind) + padded(payload)
+
+
+def record(keyword: bytes, value: bytes) -> bytes:
+    """A record of an extended header, with its own length in front."""
+    rest = b" " + keyword + b"=" + value + b"\n"
+    length = len(rest) + 1
+    while len(b"%d" % length) + len(rest) != length:
+        length += 1
+    return b"%d" % length + rest
+
+
 def flipped(data: bytes, bit: int) -> bytes:
     """``data`` with one bit changed."""
     changed = bytearray(data)

@@ -11,53 +11,22 @@ import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from wdsfilter import images
+from tests.corpus.images import chunk, exif, picture, png, saved, scans, with_size
+from wdsfilter import image_parts, images
 from wdsfilter.errors import BadImage
 
 FORMATS = [*images.FORMATS]
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
-def saved(image: Image.Image, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
-
-
-def picture(width: int = 48, height: int = 32) -> Image.Image:
-    """Smooth noise: no two corners alike, and it survives JPEG."""
-    noise = Image.frombytes("RGB", (6, 4), random.Random(0).randbytes(72))
-    return noise.resize((width, height), Image.Resampling.BICUBIC)
-
-
 def palette_image(index: int) -> Image.Image:
     image = Image.new("P", (1, 1), index)
     image.putpalette([*(0, 0, 0), *RED, *(0, 0, 255)])
     return image
-
-
-def exif(orientation: int) -> bytes:
-    block = Image.Exif()
-    block[0x0112] = orientation
-    return block.tobytes()
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png(
-    width: int, height: int, depth: int, colour: int, rows: bytes, *, before: bytes = b"", after: bytes = b""
-) -> bytes:
-    """A PNG by hand. ``rows``: filter byte and pixels of each; chunks go before and after the pixels."""
-    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    end = chunk(b"IDAT", zlib.compress(rows)) + after + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + start + before + end
 
 
 def pixels(image: Image.Image) -> list[tuple[int, ...]]:
@@ -252,27 +221,6 @@ def test_colour_profiles_change_nothing(format: str) -> None:
     assert with_profile.info == {}
 
 
-def with_size(format: str, width: int, height: int) -> bytes:
-    """A small file whose header claims another size."""
-    data = bytearray(saved(Image.new("L", (1, 1)), format, **({"exif": exif(1)} if format == "WEBP" else {})))
-    if format == "PNG":
-        return png(width, height, 8, 0, b"\0\0")
-    if format == "JPEG":
-        at = data.index(b"\xff\xc0") + 5
-        data[at : at + 4] = struct.pack(">HH", height, width)
-    elif format == "GIF":
-        data[6:10] = struct.pack("<HH", width, height)
-    elif format == "BMP":
-        data[18:26] = struct.pack("<ii", width, height)
-    elif format == "WEBP":
-        at = data.index(b"VP8X") + 12
-        data[at : at + 6] = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
-    elif format == "AVIF":
-        at = data.index(b"ispe") + 8
-        data[at : at + 8] = struct.pack(">II", width, height)
-    return bytes(data)
-
-
 @pytest.mark.parametrize("size", [(8001, 8000), (10_000, 9_000), (30_000, 30_000)], ids=str)
 @pytest.mark.parametrize("format", [name for name in FORMATS if name not in {"WEBP", "AVIF"}])
 def test_bombs(format: str, size: tuple[int, int]) -> None:
@@ -319,6 +267,30 @@ def test_compressed_metadata_is_bounded(name: bytes, place: str) -> None:
         png(1, 1, 8, 0, b"\0\0", before=bomb) if place == "before" else png(1, 1, 8, 0, b"\0\0", after=bomb)
     )
     assert reason(images.decode, data) == "image_broken"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF"])
+def test_parts_are_counted(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image of more parts than are allowed is refused before its decoder sees it."""
+    data = saved(picture(), format, **({"comment": b"c"} if format == "GIF" else {}))
+    assert images.decode(data).size == (48, 32)
+    monkeypatch.setattr(image_parts, "MAX_PARTS", 1)
+    assert reason(images.header, data) == reason(images.decode, data) == "image_too_complex"
+
+
+def test_scans_are_weighed_by_their_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many scans are allowed that they pass over MAX_SCANNED pixels, however small the image is."""
+    monkeypatch.setattr(image_parts, "MAX_SCANNED", 40 << 20)
+    assert images.decode(scans(20)).size == (64, 64)
+    assert reason(images.decode, scans(60)) == "image_too_complex"
+    assert reason(images.decode, scans(20, 2048)) == "image_too_complex"
+
+
+def test_what_looks_like_a_scan_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a JPEG's own scans count: not those in its metadata, nor what comes behind its end."""
+    monkeypatch.setattr(image_parts, "MAX_SCANNED", 40 << 20)
+    inside = saved(picture(), "JPEG", comment=b"\xff\xda" * 500)
+    assert images.decode(inside + b"\xff\xda" * 500).size == (48, 32)
 
 
 @pytest.mark.parametrize("format", FORMATS)

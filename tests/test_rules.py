@@ -40,6 +40,7 @@ def test_everything_is_measured_whatever_the_limits() -> None:
         "chars": 21,
         "words": 3,
         "blocked_phrase": None,
+        "suspicious": None,
         "matches_pattern": None,
         "offending_field": None,
     }

@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 import pytest
 
-from tests.shards import block, flipped, member, padded, pairs, stream, tar_bytes
+from tests.shards import block, flipped, member, padded, pairs, pax, record, stream, tar_bytes
 from wdsfilter.errors import ReadError
 from wdsfilter.samples import Damage
 from wdsfilter.shards import tar
@@ -29,20 +29,6 @@ def words(data: bytes, max_member: int = LIMIT) -> list[str]:
         f"!{e.reason}" if isinstance(e, Damage) else e.name + (f":{e.flaw}" if e.flaw else "")
         for e in entries(data, max_member)
     ]
-
-
-def pax(*records: bytes, kind: bytes = b"x") -> bytes:
-    """An extended header that holds ``records`` as they are."""
-    payload = b"".join(records)
-    return block(b"PaxHeader", len(payload), kind) + padded(payload)
-
-
-def record(keyword: bytes, value: bytes) -> bytes:
-    rest = b" " + keyword + b"=" + value + b"\n"
-    length = len(rest) + 1
-    while len(b"%d" % length) + len(rest) != length:
-        length += 1
-    return b"%d" % length + rest
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

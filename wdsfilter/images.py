@@ -6,6 +6,7 @@ Everything here takes bytes that a stranger uploaded. What cannot or must not be
     image_empty       no bytes
     image_format      not one of :data:`FORMATS`: HTML, SVG or EPS named ``.jpg``, ...
     image_too_large   more pixels than ``max_pixels``, as its header says, before anything is decoded
+    image_too_complex more segments, chunks or scans than images have (:mod:`wdsfilter.image_parts`)
     image_truncated   ends before its pixels do
     image_broken      anything else that its decoder objects to
 
@@ -33,6 +34,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from wdsfilter import image_parts
 from wdsfilter.errors import BadImage
 
 MAX_PIXELS = 64_000_000
@@ -134,6 +136,7 @@ def _opened(data: bytes | memoryview, max_pixels: int) -> Iterator[tuple[str, Im
     the whole process, hence one image at a time: two threads could put them back in the wrong order.
     """
     format = _sniff(data)
+    image_parts.check(format, data)
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -13,12 +13,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from wdsfilter import images
+from wdsfilter import images, suspicion
 from wdsfilter.errors import BadImage
 from wdsfilter.judges import JudgeOptions, Runtime, decides
 from wdsfilter.samples import Decision, Numbers, Pair, Prepared, Unreadable
+from wdsfilter.suspicion import Kind
 
-VERSION = 1
+VERSION = 2
 
 
 class FieldLimit(BaseModel):
@@ -47,6 +48,8 @@ class Options(JudgeOptions):
     max_words: int | None = decides(ge=0)
     blocklist: list[str] = Field(default_factory=list)
     """Phrases, found as whole words without regard to case, that a caption must not hold."""
+    suspicious: bool | list[Kind] = decides(False)
+    """Whether a caption that talks to its judge is dropped, or only one that does so in one of these ways."""
     pattern: str | None = None
     """Regular expression that a caption must match somewhere."""
     json_fields: dict[str, FieldLimit] = Field(default_factory=dict, alias="json")
@@ -88,6 +91,7 @@ def fields(options: Options) -> Mapping[str, str]:
         "chars": "int32",
         "words": "int32",
         "blocked_phrase": "string",
+        "suspicious": "string",
         "matches_pattern": "bool",
         "offending_field": "string",
     }
@@ -108,6 +112,9 @@ def decide(options: Options, numbers: Numbers) -> Decision | None:
             return Decision("dropped", option, f"{name} {measured[name]:.6g}, limit {limit}")
     if numbers["blocked_phrase"] is not None:
         return Decision("dropped", "blocklist", numbers["blocked_phrase"])
+    found, wanted = numbers["suspicious"], options.suspicious
+    if found is not None and (wanted is True or (wanted and found.partition(":")[0] in wanted)):
+        return Decision("dropped", "suspicious", found)
     if numbers["matches_pattern"] is False:
         return Decision("dropped", "pattern")
     if numbers["offending_field"] is not None:
@@ -153,6 +160,7 @@ class RulesJudge:
                 "chars": len(pair.caption),
                 "words": len(pair.caption.split()),
                 "blocked_phrase": blocked[0].lower() if blocked else None,
+                "suspicious": suspicion.find(pair.caption),
                 "matches_pattern": bool(self.pattern.search(pair.caption)) if self.pattern else None,
                 "offending_field": self._offending_field(pair.fields),
             }

@@ -233,6 +233,10 @@ def _extended_payload(header: _Header, stream: _Stream) -> tuple[memoryview, mem
     got = stream.take(padded + BLOCK)
     if len(got) < padded:
         raise _DamageError("cut_in_header", "inside an extended header", stream.position)
+    if header.kind in (_LONG_NAME, _LONG_LINK) and bytes(got[header.size : padded]).strip(b"\0"):
+        # tarfile would take the name as it stands there: no telling who is right
+        detail = f"a long name that goes on behind its {header.size} bytes"
+        raise _DamageError("bad_header", detail, stream.position - len(got))
     return got[: header.size], got[padded:]
 
 
