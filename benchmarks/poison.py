@@ -22,6 +22,7 @@ from benchmarks import measure
 from wdsfilter import pipeline, plan, recipe
 from wdsfilter.demo.world import write_world
 from wdsfilter.judges import Judge, Prepare
+from wdsfilter.panel import load_judges
 from wdsfilter.samples import Pair, Prepared, Unreadable
 
 POISON = "poison"
@@ -69,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shards = write_world(Path(folder) / "in", samples=options.pairs)
         parsed = recipe.parse(recipe_of(shards))
-        (judge,) = pipeline.load_judges(parsed, plan.plan(parsed, Path(folder) / "out").runtime)
+        (judge,) = load_judges(parsed, plan.plan(parsed, Path(folder) / "out").runtime)
 
         def with_poison(key: str) -> Judge:
             return cast(Judge, replace(cast(Any, judge), prepare=Crashing(judge.prepare, key)))
