@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks import measure
+from benchmarks import measure, poison
 from wdsfilter import pipeline, plan, recipe
 from wdsfilter.demo.world import write_world
 from wdsfilter.judges import Judge, Prepare
@@ -73,7 +73,8 @@ def main() -> None:
         (judge,) = load_judges(parsed, plan.plan(parsed, Path(folder) / "out").runtime)
 
         def with_poison(key: str) -> Judge:
-            return cast(Judge, replace(cast(Any, judge), prepare=Crashing(judge.prepare, key)))
+            # by its module's name: a worker could not import it from __main__
+            return cast(Judge, replace(cast(Any, judge), prepare=poison.Crashing(judge.prepare, key)))
 
         key = f"0000{options.pairs // 2:05d}"
         arms = {
