@@ -129,6 +129,21 @@ def test_a_users_mistake_is_one_line(
     assert not (tmp_path / "out/wdsfilter/run.json").exists()
 
 
+def test_a_judge_without_grades_is_cut_by_its_score(
+    tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The threshold of a similarity is told on its own scale, and where the recipe cuts it."""
+    recipe = write_recipe(
+        tmp_path, f"judges: [clip: {{model: {tiny_clip}, at_least: 0.1}}]\nguard: off\nrun: {{workers: 0}}"
+    )
+    shards = make_shards(tmp_path / "in", 2, 6)
+    found = told(capsys, *arguments(recipe, shards, tmp_path / "out", "--keep", "50%"))
+    assert (found["label"], found["measure"], found["recipe_at"]) == ("Score", "score", 0.1)
+    [at] = found["thresholds"]
+    assert -1 <= at["at"]["value"] <= 1
+    assert at["forecast"]["kept"]["value"] == 6
+
+
 def drawn_shards(rng: np.random.Generator, count: int, samples: int, spread: float) -> Judged:
     """Shards whose scores lie around a middle of their own."""
     found = []

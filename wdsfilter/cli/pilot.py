@@ -241,8 +241,8 @@ def _show_cost(found: Cost | None) -> None:
         return
     money = "" if found.money is None else f", {found.money:,.2f} at the price given"
     out.print(
-        f"{found.pairs_per_second:,.1f} pairs/s for each process: the whole run takes {found.gpu_hours:,.2f} "
-        f"GPU-hours, {found.hours:,.2f} h on {found.gpus}{money}"
+        f"{found.pairs_per_second:,.1f} pairs/s for each process: the whole run takes {_hours(found.gpu_hours)} "
+        f"GPU-hours, {_hours(found.hours)} h on {found.gpus}{money}"
     )
 
 
@@ -270,7 +270,11 @@ def _priced(cost: Cost | None) -> tuple[str, str, str]:
     if cost is None:
         return "", "", ""
     money = "" if cost.money is None else f"{cost.money:,.2f}"
-    return f"{cost.pairs_per_second:,.1f}", f"{cost.gpu_hours:,.2f}", money
+    return f"{cost.pairs_per_second:,.1f}", _hours(cost.gpu_hours), money
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.2f}" if hours >= 1 else f"{hours:.2g}"
 
 
 def _estimate(found: Estimate, form: Callable[[float], str]) -> str:

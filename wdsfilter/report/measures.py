@@ -17,6 +17,7 @@ Bools = npt.NDArray[np.bool_]
 PROBABILITY_BINS = 100
 _DEFAULT_GRADES = tuple(range(1, 11))
 _DEFAULT_WORTH = 9.0
+_COSINES = tuple(n / 200 for n in range(-200, 201))  # what a judge without grades scores by
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ def find_ruler(
 def _ruler(judge: str, fields: set[str], options: Mapping[str, Any], *, everything: bool) -> Ruler:
     """The ruler of a judge that has these ``fields``, by its ``at_least``."""
     grades, rule = _grades(options.get("scale")), options.get("at_least")
-    said = rule if isinstance(rule, dict) else {"grade": rule}
+    graded = "grade" in fields
+    said = rule if isinstance(rule, dict) else {"grade" if graded else "score": rule}
     grade, score, probability = said.get("grade"), said.get("score"), said.get("with_probability")
     worth = next((float(value) for value in (grade, score) if value is not None), _DEFAULT_WORTH)
     measures: list[Measure] = []
@@ -113,11 +115,13 @@ def _ruler(judge: str, fields: set[str], options: Mapping[str, Any], *, everythi
         nearest = places[0] if everything else min(places, key=lambda edge: abs(edge - usual))
         measures.append(Measure(name, label, places, recipe, nearest if recipe is None else float(recipe)))
 
-    if "grade" in fields:
+    if graded:
         edges = {*map(float, grades), grades[-1] + 1.0}
         offer("grade", "Grade", edges, grade if probability is None else None, worth)
-    if "score" in fields:
+    if "score" in fields and graded:
         offer("score", "Expected score", _score_edges(grades), score, worth)
+    elif "score" in fields:
+        offer("score", "Score", set(_COSINES), score, _COSINES[0])
     if "p" in fields:
         label = f"P(grade \N{GREATER-THAN OR EQUAL TO} {worth:g})"
         hundredths = {n / PROBABILITY_BINS for n in range(PROBABILITY_BINS + 1)}
