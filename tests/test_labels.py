@@ -75,6 +75,12 @@ def test_the_page_is_blind(page: Path) -> None:
         assert word not in text.partition("<body")[2].partition("<script>")[0], word
 
 
+def test_kept_pairs_alone_are_refused(world: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the input shards there are no dropped pairs to grade: refused, with the option named."""
+    assert main(["report", str(world[0]), "--label", "5", "-o", str(world[0] / "x.html")]) == 1
+    assert "with --shards" in capsys.readouterr().err
+
+
 def test_strangers_text_stays_text(tmp_path: Path) -> None:
     """Captions and keys that are markup or script come out as text."""
     write_shard(

@@ -28,6 +28,7 @@ class Remembering(accelerate_tracking.GeneralTracker):  # type: ignore[name-defi
 
     @accelerate_tracking.on_main_process  # type: ignore[untyped-decorator]
     def start(self) -> None:
+        accelerate_tracking.logger.debug("as accelerate's own trackers do")
         self.folder.mkdir(parents=True)
 
     @property

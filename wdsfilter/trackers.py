@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,12 +57,17 @@ def tracking(names: Sequence[str], folder: Path, tell: Callable[[str], object]) 
 
 
 def _start(name: str, folder: Path) -> Any:
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+    from accelerate import tracking as trackers
 
-    known: Any = LOGGER_TYPE_TO_CLASS[name]
-    # what is left to the main process asks accelerate's state, which makes a process group under a launcher
+    known: Any = trackers.LOGGER_TYPE_TO_CLASS[name]
+    # what is left to the main process asks accelerate's state, which makes a process group under a launcher;
+    # so does its own kind of logger, which raises where there is no state
     alone = type(known.__name__, (known,), {"main_process_only": False})
-    tracker = alone(PROJECT, folder) if known.requires_logging_directory else alone(PROJECT)
-    if hasattr(tracker, "start"):
-        tracker.start()
+    trackers.logger = logging.getLogger(trackers.__name__)
+    try:
+        tracker = alone(PROJECT, folder) if known.requires_logging_directory else alone(PROJECT)
+        if hasattr(tracker, "start"):
+            tracker.start()
+    except Exception as error:
+        raise UserError(f"run.trackers: {name} cannot be started: {error}") from error
     return tracker

@@ -34,8 +34,11 @@ class Item:
 
 
 def render(opened: Opened, inputs: Sequence[Shard], count: int, seed: int) -> bytes:
-    """The page, as UTF-8, with ``count`` pairs at most. Raises InputError where none can be shown."""
+    """The page, as UTF-8, with ``count`` pairs at most. Raises InputError without the input
+    shards, for kept pairs alone would say nothing of the others."""
     head = file_head(opened.scoring)
+    if not inputs:
+        raise InputError("the output has kept pairs only: give the run's input shards with --shards")
     items = _items(opened, inputs, draw(opened, count, seed))
     if not items:
         raise InputError("no drawn pair can be shown; give the run's input shards with --shards")
