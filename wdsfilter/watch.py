@@ -24,7 +24,7 @@ _SPEED_SECONDS = 120.0
 _SILENT_SECONDS = 60.0  # four times what lies between two signs of life
 _GONE_SECONDS = 600.0  # longer than a model may take to load
 _MOST_TROUBLES = 8
-_ROUTINE = frozenset({"started", "loaded", "progress", "committed", "finished"})
+_ROUTINE = frozenset({"started", "loaded", "opened", "progress", "committed", "finished"})
 _MOST_PROCESSES = 64
 
 
@@ -121,7 +121,7 @@ class Watch:
         sofar = Sofar(tally.counts, len(tally.headers), sum(p.judging for p in processes), len(tally.damaged))
         parts: list[RenderableType] = [
             Text(describe(sofar, total, sum(p.rate() for p in processes))),
-            ProgressBar(total=max(total, 1), completed=len(tally.headers), width=60),
+            _bar(len(tally.headers), max(total, 1)),
             _table(processes, now),
         ]
         parts += [
@@ -131,6 +131,12 @@ class Watch:
         ]
         parts += [Text(line, style="yellow") for line in self.troubles]
         return Group(*parts)
+
+
+def _bar(done: int, total: int) -> Table:
+    grid = Table.grid()  # a bar alone does not end its line
+    grid.add_row(ProgressBar(total=total, completed=done, width=60))
+    return grid
 
 
 def _table(processes: Sequence[Process], now: float) -> Table:

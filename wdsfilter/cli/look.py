@@ -62,6 +62,8 @@ def _look_on(folder: OutputFolder, every: float) -> None:
             time.sleep(every)
             seen.look()
             live.update(seen.view(), refresh=True)
+    if not out.is_terminal:
+        out.print()
 
 
 def verify(
