@@ -101,7 +101,7 @@ def _show(measured: Sequence[Measured]) -> None:
     line("alignment, mean cosine", lambda one: _estimate(one.alignment, ".4f"))
     line("perplexity", lambda one: _estimate(one.perplexity, ".2f"))
     line("words in a caption, mean", lambda one: _estimate(one.words, ".2f"))
-    line("  median (5 % to 95 %)", lambda one: _spread(one.words_spread))
+    line("  median", lambda one: _spread(one.words_spread))
     line("characters", lambda one: _spread(one.characters))
     line("different words", lambda one: f"{one.vocabulary:,}")
     line("  of 1,000 in a row", lambda one: _estimate(one.variety, ".1%"))
@@ -112,6 +112,7 @@ def _show(measured: Sequence[Measured]) -> None:
     line("repeated captions", lambda one: _share(one.repeated_captions, one.pairs))
     line("filtered by", lambda one: ", ".join(one.filtered_by))
     out.print(table)
+    out.print("below a mean its 95 % interval; in brackets the 5 % and 95 % quantiles, or the share")
 
 
 def _warn(measured: Sequence[Measured]) -> None:
@@ -133,7 +134,7 @@ def _estimate(found: Estimate | None, form: str) -> str:
     if found is None:
         return ""
     within = found.interval
-    return f"{found.value:{form}}" + (f" ({within.low:{form}} to {within.high:{form}})" if within else "")
+    return f"{found.value:{form}}" + (f"\n{within.low:{form}} to {within.high:{form}}" if within else "")
 
 
 def _spread(found: Spread | None) -> str:
