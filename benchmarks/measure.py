@@ -15,6 +15,27 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
+AIMS = {
+    "time: webdataset read and ShardWriter loop / a whole run, scripted judge, everything kept": "3.5 or more",
+    "time: read and write every sample / file copy": "3 or less",
+    "time: a run / its slowest part alone, the model is slower": "1.10 or less",
+    "time: a run / its slowest part alone, the worker is slower": "1.10 or less",
+    "time: one rank / two ranks, a judge that sleeps": "1.9 or more",
+    "peak memory: a shard of 20000 samples / 1000": "1.1 or less",
+    "seconds more: import wdsfilter than python -c pass": "0.5 or less",
+    "seconds more: wdsfilter --help than python -c pass": "0.5 or less",
+    "time: stock image processor / prepared image, resize: pillow, 256 to 512 px": "4 or more",
+    "time: stock image processor / prepared image, resize: torch, 256 to 512 px": "4 or more",
+    "time: stock image processor / prepared image, resize: pillow, 1.5 megapixels": "5 or more",
+    "time: stock image processor / prepared image, resize: torch, 1.5 megapixels": "5 or more",
+    "time: published loop / vlm judge, readout expected": "5 or more",
+    "time: padded batches in arrival order / packed, mixed lengths": "1.4 or more",
+    "pairs/s on one GPU, 64 visual tokens, bf16, from shards": "500 or more",
+    "pairs/s on one GPU, 256 visual tokens, bf16, from shards": "150 or more",
+    "time: published loop, answers of 120 tokens / a run, one GPU, 256 visual tokens": "15 or more",
+}
+"""What a comparison is hoped to show; it is called as in its benchmark's ``ratios``."""
+
 
 def seconds(work: Callable[[], object]) -> float:
     """Wall-clock seconds that ``work`` takes."""
@@ -98,24 +119,37 @@ def save(
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
     for line in _rows(document):
         print(line)
-    rows = [row for path in sorted(RESULTS.glob("*.json")) for row in _rows(json.loads(path.read_text()))]
+    write_page()
+
+
+def write_page() -> None:
+    """Write ``README.md`` from all results; what has an aim and no result is not measured."""
+    documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    rows = [row for document in documents for row in _rows(document)]
+    known = {
+        what for document in documents for what in (*document["ratios"], *document.get("not_measured", ()))
+    }
+    rows += [f"| {what} | {aim} | not measured | | | |" for what, aim in AIMS.items() if what not in known]
     (RESULTS.parent / "README.md").write_text(_README + "\n".join(rows) + "\n")
 
 
 def _rows(document: Mapping[str, Any]) -> list[str]:
     at = f"`{document['command']}` | {document['machine']['cores']} x {document['machine']['cpu']} | {document['date']}"
-    return [
-        f"| {what} | **{r['median']:.2f}** ({r['min']:.2f} to {r['max']:.2f}) | {at} |"
+    figures = {
+        what: f"**{r['median']:.2f}** ({r['min']:.2f} to {r['max']:.2f})"
         for what, r in document["ratios"].items()
-    ] + [f"| {what} | not measured | {at} |" for what in document.get("not_measured", ())]
+    }
+    figures |= dict.fromkeys(document.get("not_measured", ()), "not measured")
+    return [f"| {what} | {AIMS.get(what, '')} | {figure} | {at} |" for what, figure in figures.items()]
 
 
 _README = """# Benchmarks
 
 Each compares two ways to do the same thing, run in turn in one process (or pairwise in processes), so that what
-else the machine does falls on both; the ratio is taken round by round. Run one from the repository's root; it
-writes `results/` and this page. Nothing here is a timed test.
+else the machine does falls on both; the ratio is taken round by round. `python -m benchmarks` runs all of them,
+`python -m benchmarks data_path` one; from the repository's root. They write `results/` and this page. Nothing
+here is a timed test.
 
-| what | ratio: median (range) | command | machine | date |
-|---|---|---|---|---|
+| what | aim | ratio: median (range) | command | machine | date |
+|---|---|---|---|---|---|
 """

@@ -3,7 +3,7 @@
 Each run is a process of its own (scripted judge that keeps all, through the library), whose largest
 resident set (``ru_maxrss``) counts; images have about 4 KB. The two sizes take turns.
 
-    python -m benchmarks.memory [--rounds 3] [--folder FOLDER]
+    python -m benchmarks.memory [--rounds 5] [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, help="where shards and outputs lie meanwhile")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--run", nargs=2, type=Path, metavar=("SHARD", "OUTPUT"), help="one run, in this process"
     )

@@ -36,7 +36,7 @@ from wdsfilter.worklist import Worklist
 
 _CHECKED_SAMPLES = 1024  # looked through for pairs to check judges on
 _UNWRITTEN_BYTES = 32 << 20  # of kept samples that are decided and wait for the disk
-_UNWRITTEN_ITEMS = 1024
+_UNWRITTEN_ITEMS = 512
 
 
 @dataclass(slots=True)
