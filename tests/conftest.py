@@ -10,6 +10,7 @@ import pytest
 
 from tests.checkpoints import score_last_checkpoint, tiny_checkpoint, windowed_checkpoint
 from tests.encoders import tiny_clip, tiny_gpt2, tiny_siglip
+from tests.s3 import CREDENTIALS, Gate, new_bucket, s3_server
 
 __all__ = [
     "ram_path",
@@ -31,3 +32,30 @@ def ram_path(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[tuple[str, Gate]]:
+    """One S3 server for all tests."""
+    with s3_server() as found:
+        yield found
+
+
+@pytest.fixture
+def s3(s3_address: tuple[str, Gate], monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """The gate of an S3 server that this process and its children speak to, without pauses between tries."""
+    from wdsfilter import retry
+
+    address, gate = s3_address
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
+    gate.clear()
+    yield gate
+    gate.clear()
+
+
+@pytest.fixture
+def bucket(s3: Gate) -> str:
+    """``s3://NAME`` of an empty bucket on it."""
+    return new_bucket()

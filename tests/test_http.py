@@ -15,7 +15,7 @@ import pytest
 from tests.flaky import Fault, FlakyServer, serving
 from tests.runs import make_shards, tree, write_recipe
 from tests.shards import pairs, tar_bytes
-from wdsfilter import retry, storage
+from wdsfilter import remote, retry, storage
 from wdsfilter.cli import main
 from wdsfilter.errors import ReadError
 from wdsfilter.recipe import parse
@@ -165,7 +165,7 @@ def test_pauses_grow_are_drawn_and_obey_the_store(monkeypatch: pytest.MonkeyPatc
 
 def test_a_slow_server_is_waited_for_and_a_silent_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes may take as long as they like to come; a server that says nothing any more is asked again."""
-    monkeypatch.setattr(storage, "SILENCE", 0.3)
+    monkeypatch.setattr(remote, "SILENCE", 0.3)
     with serving(FlakyServer({"s.tar": DATA})) as server:
         server.faults["s.tar"] = [Fault(cut=1024, stall=0.1)]
         assert read(server) == DATA

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
-from wdsfilter import storage
+from wdsfilter import remote, storage
 from wdsfilter.errors import ReadError
-from wdsfilter.retry import persist
+
+_AT_ONCE = 16  # requests to a store
+_GAP = 64 << 10  # bytes that are cheaper to bring along than to ask again behind them
+_MOST = 8 << 20  # bytes for which one request may ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,11 @@ class Range:
     location: str
     offset: int
     length: int
+
+    @property
+    def end(self) -> int:
+        """The first byte after it."""
+        return self.offset + self.length
 
 
 def read_ranges(ranges: Sequence[Range]) -> list[bytes]:
@@ -36,8 +45,7 @@ def read_ranges(ranges: Sequence[Range]) -> list[bytes]:
         for number, piece in zip(numbers, data, strict=True):
             wanted = ranges[number]
             if len(piece) != wanted.length:
-                end = wanted.offset + wanted.length
-                raise ReadError(f"{storage.shown(wanted.location)}: ended before byte {end}")
+                raise ReadError(f"{storage.shown(wanted.location)}: ended before byte {wanted.end}")
             found[number] = piece
     return found
 
@@ -62,11 +70,39 @@ def _pread(descriptor: int, length: int, offset: int) -> bytes:
     return data
 
 
-def _remote_ranges(ranges: Sequence[Range]) -> Sequence[bytes]:
-    with storage.transport(ranges[0].location):
-        filesystem, _ = storage.remote(ranges[0].location)
-        paths = [storage.remote(wanted.location)[1] for wanted in ranges]
-        starts = [wanted.offset for wanted in ranges]
-        ends = [wanted.offset + wanted.length for wanted in ranges]
-        data: Sequence[bytes] = persist(lambda: filesystem.cat_ranges(paths, starts, ends, on_error="raise"))
-        return data
+def _remote_ranges(ranges: Sequence[Range]) -> list[bytes]:
+    """Ranges that lie close together come with one request."""
+    found: list[bytes] = [b""] * len(ranges)
+
+    def fetch(numbers: list[int]) -> None:
+        location, start = ranges[numbers[0]].location, ranges[numbers[0]].offset
+        end = max(ranges[number].end for number in numbers)
+        data = remote.asked(location, lambda store, path: store.cat_file(path, start=start, end=end))
+        if len(data) > end - start:
+            raise ReadError(f"{storage.shown(location)}: its server gives no parts of a file, only all of it")
+        for number in numbers:
+            wanted = ranges[number]
+            found[number] = data[wanted.offset - start : wanted.end - start]
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for _ in pool.map(fetch, _neighbours(ranges)):
+            pass
+    return found
+
+
+def _neighbours(ranges: Sequence[Range]) -> Iterator[list[int]]:
+    """Positions of ranges, grouped by what one request is to bring."""
+    group: list[int] = []
+    end = 0
+    for number in sorted(range(len(ranges)), key=lambda n: (ranges[n].location, ranges[n].offset)):
+        wanted = ranges[number]
+        if group:
+            first = ranges[group[0]]
+            apart = wanted.location != first.location or wanted.offset > end + _GAP
+            if apart or max(end, wanted.end) - first.offset > _MOST:
+                yield group
+                group, end = [], 0
+        group.append(number)
+        end = max(end, wanted.end)
+    if group:
+        yield group

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import TypeVar
 
+from wdsfilter.errors import WdsfilterError
+
 T = TypeVar("T")
 
 ATTEMPTS = 5
@@ -20,28 +22,63 @@ ATTEMPTS = 5
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 
-_TURNED_AWAY = frozenset({408, 425, 429})
+_TURNED_AWAY = frozenset({408, 409, 425, 429})
+_LASTING = (
+    WdsfilterError,
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    NotImplementedError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
+_LASTING_NAMES = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
 
 
-def persist(ask: Callable[[], T]) -> T:
-    """The answer of ``ask``, which is asked again while its failures may pass. Raises the last of them."""
+def persist(ask: Callable[[], T], between: Callable[[], object] = lambda: None) -> T:
+    """The answer of ``ask``, which is asked again while its failures may pass. Raises the last of them.
+
+    ``between`` is called after each failure but the last.
+    """
     for failures in count(1):
         try:
             return ask()
         except Exception as error:
             if failures >= ATTEMPTS or not may_pass(error):
                 raise
+            between()
             pause(failures, error)
     raise AssertionError("not reached")
 
 
 def may_pass(error: BaseException) -> bool:
     """Whether asking again may help: not where an object is not there, or not ours to read."""
-    error = cause(error)
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
+    status = status_of(error)
+    if status is not None:
         return status >= 500 or status in _TURNED_AWAY
-    return not isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | ValueError)
+    error = cause(error)
+    return not isinstance(error, _LASTING) and type(error).__name__ not in _LASTING_NAMES
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """The HTTP status that an error stands for, as each store's library keeps it; None where there was none."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        said = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        for status in (
+            getattr(error, "status", None),
+            getattr(error, "status_code", None),
+            getattr(error, "code", None) if type(error).__name__ == "HttpError" else None,  # gcsfs's
+            getattr(response, "status_code", None),
+            said.get("HTTPStatusCode"),
+        ):
+            if isinstance(status, int) and 100 <= status < 600:
+                return status
+        error = error.__cause__
+    return None
 
 
 def cause(error: BaseException) -> BaseException:

@@ -10,52 +10,22 @@ from __future__ import annotations
 import glob as _glob
 import io
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from wdsfilter.errors import InputError, MissingExtra, OutputError, ReadError, WdsfilterError
-from wdsfilter.retry import cause, persist
-from wdsfilter.streams import Stat, open_http, open_object, stat_of
+from wdsfilter import remote
+from wdsfilter.errors import OutputError, ReadError
+from wdsfilter.locations import protocol as protocol
+from wdsfilter.locations import shown as shown
+from wdsfilter.remote import transport
+from wdsfilter.streams import Stat, fresh_info, open_http, open_object, stat_of
 
 READ_BUFFER = 1 << 20
 STDIN = "-"
-SILENCE = 60.0
-"""Seconds after which a web server that says nothing is given up."""
-
-_URL = re.compile(r"\w+://[^\s'\"<>()]+")
-
-_EXTRA_OF_PROTOCOL = {
-    "http": "http",
-    "https": "http",
-    "s3": "s3",
-    "gs": "gcs",
-    "gcs": "gcs",
-    "az": "azure",
-    "abfs": "azure",
-    "sftp": "sftp",
-    "ssh": "sftp",
-}
-
-
-def protocol(location: str) -> str | None:
-    """``s3`` of ``s3://bucket/key``; None for a local path."""
-    scheme, separator, _ = location.partition("://")
-    return scheme if separator else None
-
-
-def shown(location: str) -> str:
-    """``location`` as it may be printed and stored: a URL without its query and user, which may hold secrets."""
-    scheme = protocol(location)
-    if scheme is None:
-        return location
-    host, slash, path = location[len(scheme) + 3 :].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
 def exists(location: str) -> bool:
@@ -67,11 +37,7 @@ def is_folder(location: str) -> bool:
     """Whether ``location`` is a folder; a URL that ends in ``/`` always is."""
     if protocol(location) is None:
         return os.path.isdir(location)
-    if location.endswith("/"):
-        return True
-    with transport(location):
-        filesystem, path = remote(location)
-        return bool(filesystem.isdir(path))
+    return location.endswith("/") or remote.asked(location, lambda store, path: bool(store.isdir(path)))
 
 
 def escaped(path: str) -> str:
@@ -83,20 +49,31 @@ def glob(pattern: str) -> list[str]:
     """Locations that match, sorted; ``**`` crosses folders. Raises ReadError, InputError."""
     if protocol(pattern) is None:
         return sorted(path for path in _glob.glob(pattern, recursive=True) if not os.path.isdir(path))
-    with transport(pattern):
-        filesystem, path = remote(pattern)
-        return sorted(filesystem.unstrip_protocol(found) for found in filesystem.glob(path))
+    return _listed(pattern, lambda store, path: store.glob(path))
+
+
+def below(folder: str) -> list[str]:
+    """Locations of all files in a folder and its folders, sorted. Raises ReadError, InputError."""
+    if protocol(folder) is None:
+        return glob(f"{escaped(folder)}/**/*")
+    return _listed(folder, lambda store, path: store.find(path))
+
+
+def _listed(location: str, names: Callable[[Any, str], Iterable[str]]) -> list[str]:
+    def urls(store: Any, path: str) -> list[str]:
+        return sorted(store.unstrip_protocol(name) for name in names(store, path))
+
+    return remote.asked(location, urls, timeout=remote.LISTING)
 
 
 def stat(location: str) -> Stat:
     """Raises ReadError where the object is not there or cannot be asked for. Of standard input nothing is known."""
     if location == STDIN:
         return Stat(None)
-    with transport(location):
-        if protocol(location) is None:
+    if protocol(location) is None:
+        with transport(location):
             return Stat(os.stat(location).st_size)
-        filesystem, path = remote(location)
-        return stat_of(persist(lambda: filesystem.info(path)))
+    return remote.asked(location, lambda store, path: stat_of(fresh_info(store, path)))
 
 
 @contextmanager
@@ -116,9 +93,7 @@ def open_read(location: str, expected: Stat | None = None) -> Iterator[BinaryIO]
             raw: Any = open(location, "rb", buffering=0)  # noqa: SIM115  # closed below
             check = partial(_check_unchanged, raw.fileno(), os.fstat(raw.fileno()))
         else:
-            filesystem, path = remote(location)
-            is_http = protocol(location) in ("http", "https")
-            raw = (open_http if is_http else open_object)(filesystem, path, expected)
+            raw = (open_http if protocol(location) in ("http", "https") else open_object)(location, expected)
     try:
         yield _buffered(raw, location, expected.size, check)
     finally:
@@ -160,53 +135,6 @@ class _Checked(io.RawIOBase):
         if not got and self._size is not None and self._position != self._size:
             raise ReadError(f"{shown(self._location)}: ended after {self._position} of {self._size} bytes")
         return got
-
-
-@contextmanager
-def transport(location: str) -> Iterator[None]:
-    """Every error of a file system's comes out as ReadError."""
-    try:
-        yield
-    except WdsfilterError:
-        raise
-    except Exception as error:  # every file system of fsspec's has exceptions of its own
-        raise ReadError(f"{shown(location)}: {_reason(error, location)}") from error
-
-
-def _reason(error: BaseException, location: str) -> str:
-    """In words, and without the secrets that a URL in them may hold."""
-    error = cause(error)
-    if isinstance(error, FileNotFoundError) or getattr(error, "status", None) == HTTPStatus.NOT_FOUND:
-        return "No such file or directory"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = text.replace(location, shown(location)) or type(error).__name__
-    return _URL.sub(lambda url: shown(url[0]), text)
-
-
-def remote(location: str) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and the path in it. Raises MissingExtra, InputError."""
-    import fsspec
-
-    scheme = protocol(location) or ""
-    try:
-        options = _http_options() if scheme in ("http", "https") else {}
-        filesystem, path = fsspec.core.url_to_fs(location, **options)
-    except ImportError as error:
-        if scheme in _EXTRA_OF_PROTOCOL:
-            raise MissingExtra(f"{scheme}://", _EXTRA_OF_PROTOCOL[scheme]) from error
-        raise InputError(f"{shown(location)}: {error}") from error
-    except ValueError as error:
-        raise InputError(f"{shown(location)}: {error}") from error
-    return filesystem, path
-
-
-def _http_options() -> dict[str, Any]:
-    """As long as bytes come, a download may take its time."""
-    import aiohttp
-
-    return {
-        "client_kwargs": {"timeout": aiohttp.ClientTimeout(None, sock_connect=SILENCE, sock_read=SILENCE)}
-    }
 
 
 # --- committing, on a local or network folder ------------------------------------------------

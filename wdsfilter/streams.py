@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from wdsfilter import retry
+from wdsfilter.background import Later
+from wdsfilter.readahead import ReadAhead
+from wdsfilter.remote import filesystem, forget, within
+from wdsfilter.retry import persist
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,14 @@ def stat_of(info: Mapping[str, Any]) -> Stat:
     """What fsspec's file systems tell of an object, each under a name of its own."""
     etag = info.get("ETag") or info.get("etag") or info.get("blob_id")
     return Stat(info.get("size"), str(etag).strip('"') if etag else None)
+
+
+def fresh_info(filesystem: Any, path: str) -> Mapping[str, Any]:
+    """What a file system tells of an object now."""
+    filesystem.invalidate_cache(path)
+    again = {"refresh": True} if "hf" in filesystem.protocol else {}  # it goes by its listings otherwise
+    found: Mapping[str, Any] = filesystem.info(path, **again)
+    return found
 
 
 def changed(then: Stat, now: Stat) -> str | None:
@@ -50,16 +62,21 @@ class ResumedStream(io.RawIOBase):
     """Reads ``connect(position)``, and connects again where that breaks; ``expected`` is the object's Stat.
 
     ``connect`` gives a raw stream from that byte on, and raises Changed where it would be another
-    object's. ``check`` is called at the end and may raise Changed too.
+    object's. ``check`` is called at the end and may raise Changed too; ``forget`` after a break.
     """
 
     def __init__(
-        self, connect: Callable[[int], Any], expected: Stat, check: Callable[[], None] = lambda: None
+        self,
+        connect: Callable[[int], Any],
+        expected: Stat,
+        check: Callable[[], None] = lambda: None,
+        forget: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect = connect
         self._size = expected.size
         self._resumable = is_strong(expected.etag)
         self._check = check
+        self._forget = forget
         self._position = 0
         self._failures = 0
         self._raw: Any = None
@@ -86,6 +103,7 @@ class ResumedStream(io.RawIOBase):
                 hopeless = self._failures >= retry.ATTEMPTS or not retry.may_pass(error)
                 if hopeless or (self._position and not self._resumable):
                     raise
+                self._forget()
                 retry.pause(self._failures, error)
 
     def close(self) -> None:
@@ -104,25 +122,62 @@ def is_strong(etag: str | None) -> bool:
     return etag is not None and not etag.startswith("W/")
 
 
-def open_object(filesystem: Any, path: str, expected: Stat) -> ResumedStream:
-    """An object of any fsspec file system; its entity tag is looked at before a resume and at the end."""
+def open_object(location: str, expected: Stat) -> io.RawIOBase:
+    """An object of any fsspec file system; its entity tag is looked at before a resume and at the end.
+
+    It is read ahead, by several requests at once, where the store takes any range at any time.
+    """
+    from fsspec.spec import AbstractBufferedFile
 
     def check() -> None:
-        filesystem.invalidate_cache(path)
-        if how := changed(expected, stat_of(filesystem.info(path))):
+        now = within(lambda: stat_of(fresh_info(*filesystem(location))))
+        if how := changed(expected, now):
             raise Changed(how)
 
     def connect(position: int) -> Any:
+        if not position and opened:
+            return _Timed(opened.pop())
         if position:
             check()
-        file = filesystem.open(path, "rb", cache_type="readahead")
+        return _Timed(within(lambda: _opened(location, position)))
+
+    opened = [persist(lambda: within(lambda: _opened(location)), lambda: forget(location))]
+    if isinstance(opened[0], AbstractBufferedFile) and expected.size is not None:
+        return ReadAhead(opened[0], expected.size, lambda: persist(check))
+    return ResumedStream(connect, expected, lambda: persist(check), lambda: forget(location))
+
+
+def _opened(location: str, position: int = 0) -> Any:
+    store, path = filesystem(location)
+    file = store.open(path, "rb", cache_type="none")
+    if position:
         file.seek(position)
-        return file
-
-    return ResumedStream(connect, expected, check)
+    return file
 
 
-def open_http(filesystem: Any, url: str, expected: Stat) -> ResumedStream:
+class _Timed(io.RawIOBase):
+    """A file whose silence is an error."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        if hasattr(file, "prefetch"):  # paramiko's, which otherwise asks for 32 kB after 32 kB
+            within(file.prefetch)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = within(lambda: self._file.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            Later(self._file.close, "close")  # nobody waits for a store that hangs
+        super().close()
+
+
+def open_http(location: str, expected: Stat) -> ResumedStream:
     """An object behind HTTP: one request, and one more for what is missing after a break (RFC 9110, 13.1.5)."""
 
     def connect(position: int) -> Any:
@@ -130,7 +185,8 @@ def open_http(filesystem: Any, url: str, expected: Stat) -> ResumedStream:
         if position:
             headers |= {"Range": f"bytes={position}-", "If-Range": f'"{expected.etag}"'}
         # block_size=0 streams one response; a size keeps fsspec from asking for it once more.
-        file = filesystem.open(url, "rb", block_size=0, size=1, headers=headers)
+        store, url = filesystem(location)
+        file = store.open(url, "rb", block_size=0, size=1, headers=headers)
         try:
             _skip(file, position - _begin(file.r, expected))
         except BaseException:

@@ -79,8 +79,7 @@ def _matches(pattern: Pattern) -> list[Shard]:
     special = None if literal else (_BRACES if _is_http(path) else _SPECIAL).search(path)
     if special is None and storage.is_folder(path):
         root = path.rstrip("/")
-        below = storage.escaped(root) if storage.protocol(root) is None else root
-        found = [f for suffix in _SUFFIXES for f in storage.glob(f"{below}/**/*{suffix}")]
+        found = [f for f in storage.below(root) if f.endswith(_SUFFIXES)]
         if not found:
             raise InputError(f"{path}: no shard in this folder ({', '.join(_SUFFIXES)})")
     else:

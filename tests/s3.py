@@ -1,0 +1,91 @@
+"""An S3 server on loopback for tests: moto's, one for the session, which answers one writing request at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "hush-hush",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Gate:
+    """Stands before moto: makes its writes atomic, as a store's are, and fails where it is told to.
+
+    ``requests`` are all methods and paths so far; ``deaf`` drops conditions, as some stores do;
+    ``lost`` writes are carried out and answered with an error; ``failing`` requests are not carried out.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        self.requests: list[tuple[str, str]] = []
+        self.deaf = False
+        self.lost = 0
+        self.failing = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.requests.append((method, path))
+        if self.deaf:
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+        if self.failing:
+            self.failing -= 1
+            start_response("503 Slow Down", [("Content-Length", "0")])
+            return []
+        if method not in ("PUT", "POST", "DELETE"):
+            return self._application(environ, start_response)
+        with self._lock:
+            answer = list(self._application(environ, start_response if not self.lost else lambda *_: None))
+        if self.lost:
+            self.lost -= 1
+            start_response("500 Internal Server Error", [("Content-Length", "0")])
+            return []
+        return answer
+
+
+@contextmanager
+def s3_server() -> Iterator[tuple[str, Gate]]:
+    """Its address, and the gate before it."""
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    pytest.importorskip("moto.server", reason="moto is not installed")
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        def log(self, type: str, message: str, *args: Any) -> None:
+            """Nothing."""
+
+    gate = Gate(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, gate, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", gate
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def new_bucket() -> str:
+    """``s3://NAME`` of an empty bucket."""
+    import s3fs
+
+    name = f"test-{uuid4().hex}"
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}"
