@@ -46,7 +46,7 @@ def make_ledgers(folder: OutputFolder, rows: int) -> None:
     parsed = recipe.parse({"judges": ["scripted"], "guard": False})
     record = fingerprint.record(parsed, Runtime("cpu"))
     folder.put(fingerprint.canonical(record), folder.record)
-    folder.ledgers.mkdir(parents=True)
+    Path(str(folder.ledgers)).mkdir(parents=True)
     columns = ledger.schema(parsed)
     known = record["fingerprints"]
     chance = np.random.default_rng(0)

@@ -62,8 +62,8 @@ class Gate:
 def s3_server() -> Iterator[tuple[str, Gate]]:
     """Its address, and the gate before it."""
     pytest.importorskip("s3fs", reason="the extra s3 is not installed")
-    pytest.importorskip("moto.server", reason="moto is not installed")
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    pytest.importorskip("moto.moto_server.werkzeug_app", reason="moto's server is not installed")
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):

@@ -58,8 +58,8 @@ def ledger_run(folder: Path, judges: Any, rows: Mapping[str, Iterable[Mapping[st
     output.put(fingerprint.canonical(record), output.record)
     columns = ledger.schema(parsed)
     for name, listed in rows.items():
-        output.ledgers.mkdir(parents=True, exist_ok=True)
-        writer = LedgerWriter(output.ledger(name), columns)
+        Path(str(output.ledgers)).mkdir(parents=True, exist_ok=True)
+        writer = LedgerWriter(Path(str(output.ledger(name))), columns)
         for number, row in enumerate(listed):
             place = {"key": f"k{number}", "offset": number * 1024, "length": 1024}
             writer.add({**place, "status": "kept", "reason": "", "detail": "", **row})

@@ -23,6 +23,7 @@ from wdsfilter.errors import OutputError
 from wdsfilter.recipe import JudgeSpec, Recipe
 from wdsfilter.samples import Damage, Status
 from wdsfilter.shards.writer import Written
+from wdsfilter.storage import StoredPath
 from wdsfilter.streams import Stat
 
 ROWS_PER_GROUP = 4096
@@ -172,10 +173,11 @@ class LedgerWriter:
             self._batches = []
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: StoredPath) -> Header:
     """The metadata of a committed ledger. Raises OutputError where it is none."""
     try:
-        metadata = pq.read_metadata(path).metadata or {}
+        with path.open("rb") as file:
+            metadata = pq.read_metadata(file).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:
         raise OutputError(
             f"{path} is no ledger ({error}); remove it and its output shard, and run again"
@@ -196,9 +198,9 @@ def read_header(path: Path) -> Header:
     )
 
 
-def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+def read_rows(path: StoredPath, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """A committed ledger's rows in order; one row group in memory at a time."""
-    with pq.ParquetFile(path) as file:
+    with path.open("rb") as source, pq.ParquetFile(source) as file:
         for group in range(file.num_row_groups):
             for batch in file.read_row_group(group, columns=columns).to_batches(_ROWS_PER_BATCH):
                 yield from batch.to_pylist()

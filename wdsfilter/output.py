@@ -9,10 +9,14 @@ bytes and ledger.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +26,27 @@ from wdsfilter.errors import OutputError
 from wdsfilter.failpoints import hit
 from wdsfilter.launch import is_running, process_name
 from wdsfilter.ledger import Header, LedgerWriter, Row
+from wdsfilter.objects import ObjectPath
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Damage, Sample
 from wdsfilter.shards.compression import decompressed
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Shard
 from wdsfilter.shards.writer import ShardWriter, Written
+from wdsfilter.storage import StoredPath
 from wdsfilter.streams import Stat
+
+_COPIED_AT_ONCE = 16
 
 
 class OutputFolder:
-    """Paths below ``root``, and this process's temporaries."""
+    """Paths below ``root``, and this process's temporaries, which are always local.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    ``root`` may be a URL. Raises OutputError where that is no store that can be committed to.
+    """
+
+    def __init__(self, root: str | StoredPath) -> None:
+        self.root = root = storage.stored_path(root)
         self.record = root / "wdsfilter" / "run.json"
         self.selection = root / "wdsfilter" / "select.json"
         self.readout = root / "wdsfilter" / "readout.json"
@@ -45,14 +56,14 @@ class OutputFolder:
         self.events = root / "wdsfilter" / "events"
         self.trackers = root / "wdsfilter" / "trackers"
         self.pilot = root / "wdsfilter" / "pilot"
-        self._temporaries = root / "wdsfilter" / "tmp"
+        self._temporaries = _beside(root) if isinstance(root, ObjectPath) else root / "wdsfilter" / "tmp"
         self._token = f"{process_name()}.{secrets.token_hex(4)}"
         self._count = itertools.count()
 
-    def shard(self, name: str) -> Path:
+    def shard(self, name: str) -> StoredPath:
         return self.root / name
 
-    def ledger(self, name: str) -> Path:
+    def ledger(self, name: str) -> StoredPath:
         return self.ledgers / f"{name.removesuffix('.tar')}.parquet"
 
     def check_free(self, name: str) -> None:
@@ -63,23 +74,59 @@ class OutputFolder:
         if self.shard(name).exists() and not self.ledger(name).exists():
             raise OutputError(f"{self.shard(name)} is in the way: no ledger speaks of it")
 
+    def name_of(self, path: StoredPath) -> str:
+        """What a file of this folder is called below it."""
+        return str(path).removeprefix(str(self.root)).lstrip("/")
+
+    def holds(self, location: str) -> bool:
+        """Whether a file, or an object of a store, lies in this folder."""
+        if isinstance(self.root, ObjectPath):
+            return location.startswith(f"{self.root}/")
+        return storage.protocol(location) is None and self.root.resolve() in Path(location).resolve().parents
+
     def shard_names(self) -> list[str]:
         """Names of all shards that have a ledger, sorted."""
-        found = (path.relative_to(self.ledgers) for path in self.ledgers.rglob("*.parquet"))
-        return sorted(
-            path.with_name(f"{path.name.removesuffix('.parquet')}.tar").as_posix() for path in found
-        )
+        start = f"{self.name_of(self.ledgers)}/"
+        found = (self.name_of(path).removeprefix(start) for path in self.ledgers.rglob("*.parquet"))
+        return sorted(f"{name.removesuffix('.parquet')}.tar" for name in found)
+
+    def local_ledgers(self, names: Iterable[str]) -> dict[str, Path]:
+        """The ledgers of these shards as local files; copies among this process's temporaries, if they lie in a store."""
+        with ThreadPoolExecutor(_COPIED_AT_ONCE) as pool:
+            names = list(names)
+            return dict(zip(names, pool.map(self._local_ledger, names), strict=True))
+
+    def _local_ledger(self, name: str) -> Path:
+        path = self.ledger(name)
+        if isinstance(path, Path):
+            return path
+        copy = self.temporary()
+        copy.write_bytes(path.read_bytes())
+        return copy
 
     def temporary(self) -> Path:
         """A fresh name for a file that nobody else will touch."""
-        self._temporaries.mkdir(parents=True, exist_ok=True)
+        self._temporaries.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._temporaries / f"{self._token}.{next(self._count)}"
 
     def probe(self) -> None:
         """Raise OutputError unless commits are possible here."""
-        storage.probe(self._temporaries, self._token)
+        if isinstance(self.root, ObjectPath):
+            self._probe_objects(self.root / "wdsfilter" / "tmp" / f"{self._token}.probe")
+        else:
+            storage.probe(self._temporaries, self._token)
 
-    def put(self, data: bytes, final: Path) -> bool:
+    def _probe_objects(self, name: ObjectPath) -> None:
+        first, second = self.temporary(), self.temporary()
+        try:
+            storage.write_synced(first, b"first")
+            storage.write_synced(second, b"second")
+            name.probe(first, second)
+        finally:
+            first.unlink(missing_ok=True)
+            second.unlink(missing_ok=True)
+
+    def put(self, data: bytes, final: StoredPath) -> bool:
         """Commit a small file, unless its name is taken: then False."""
         temporary = self.temporary()
         try:
@@ -89,7 +136,7 @@ class OutputFolder:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def replace(self, data: bytes, final: Path) -> None:
+    def replace(self, data: bytes, final: StoredPath) -> None:
         """Replace a derived file atomically."""
         temporary = self.temporary()
         try:
@@ -118,6 +165,12 @@ class OutputFolder:
                     shutil.rmtree(path)
                 else:
                     path.unlink()
+
+
+def _beside(root: ObjectPath) -> Path:
+    """Where temporaries of a folder in a store lie on this machine: with this user, by what it is called."""
+    digest = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"wdsfilter-{os.getuid()}" / digest
 
 
 @dataclass(frozen=True, slots=True)

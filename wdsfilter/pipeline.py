@@ -155,7 +155,7 @@ def run(runner: Runner) -> Iterator[Committed | Failed]:
     finish(job.folder)
 
 
-def process_shard(shard: Shard, output: Path, recipe: Recipe, judges: Sequence[Judge] = ()) -> Header:
+def process_shard(shard: Shard, output: str | Path, recipe: Recipe, judges: Sequence[Judge] = ()) -> Header:
     """Judge one shard and commit it, without claims or launcher; returns what its ledger says.
 
     ``judges`` are the recipe's, loaded already (they are loaded otherwise). Raises

@@ -48,7 +48,9 @@ class Job:
         return Fingerprints(found["scoring"], found["decision"])
 
 
-def plan(recipe: Recipe, output: Path, *, runtime: Runtime | None = None, limit: int | None = None) -> Job:
+def plan(
+    recipe: Recipe, output: str | Path, *, runtime: Runtime | None = None, limit: int | None = None
+) -> Job:
     """Find the shards and check everything that can be checked without a model.
 
     ``limit`` takes the first shards of the seeded order only. Raises InputError (no shard matches,
@@ -93,9 +95,8 @@ def resolved(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
 
 def _check_places(shards: Sequence[Shard], folder: OutputFolder) -> None:
     """Raise OutputError where reading and writing would get in each other's way."""
-    root = folder.root.resolve()
     for shard in shards:
-        if storage.protocol(shard.url) is None and root in Path(shard.url).resolve().parents:
+        if folder.holds(shard.url):
             raise OutputError(f"{shard.url} lies in the output folder {folder.root}; choose another one")
         folder.check_free(shard.name)
 

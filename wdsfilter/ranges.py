@@ -52,11 +52,11 @@ def read_ranges(ranges: Sequence[Range]) -> list[bytes]:
 
 def _local_ranges(ranges: Sequence[Range]) -> Iterator[bytes]:
     for location, group in groupby(ranges, key=lambda wanted: wanted.location):
-        with storage.transport(location):
+        with remote.transport(location):
             descriptor = os.open(location, os.O_RDONLY)
         try:
             for wanted in group:
-                with storage.transport(location):
+                with remote.transport(location):
                     yield _pread(descriptor, wanted.length, wanted.offset)
         finally:
             os.close(descriptor)

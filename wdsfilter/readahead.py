@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from wdsfilter import retry
@@ -59,7 +60,7 @@ class ReadAhead(io.RawIOBase):
     def _ask(self) -> None:
         while len(self._pending) < PARALLEL and self._asked < self._size:
             start, end = self._asked, min(self._asked + self._block, self._size)
-            self._pending.append(Later(lambda start=start, end=end: self._fetch(start, end), "ahead"))
+            self._pending.append(Later(partial(self._fetch, start, end), "ahead"))
             self._asked = end
             self._block = min(2 * self._block, _BLOCK)
 
@@ -72,7 +73,7 @@ class ReadAhead(io.RawIOBase):
         while (at := start + len(found)) < end:
             wanted = min(piece, end - at)
             try:
-                data = within(lambda at=at, wanted=wanted: self._file._fetch_range(at, at + wanted))
+                data = within(partial(self._file._fetch_range, at, at + wanted))
                 if len(data) != wanted:  # what came may be something else, such as an error's page
                     raise EOFError(f"ended {wanted - len(data)} bytes before byte {at + wanted}")
             except Exception as error:

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
-from wdsfilter import remote
+from wdsfilter import objects, remote
 from wdsfilter.errors import OutputError, ReadError
 from wdsfilter.locations import protocol as protocol
 from wdsfilter.locations import shown as shown
+from wdsfilter.objects import ObjectPath
 from wdsfilter.remote import transport
 from wdsfilter.streams import Stat, fresh_info, open_http, open_object, stat_of
 
@@ -137,15 +138,36 @@ class _Checked(io.RawIOBase):
         return got
 
 
-# --- committing, on a local or network folder ------------------------------------------------
+# --- committing ------------------------------------------------------------------------------
+
+StoredPath: TypeAlias = "Path | ObjectPath"
+"""A file of an output folder: on a local or network file system, or in an object store."""
 
 
-def put_if_absent(temporary: Path, final: Path) -> bool:
+def stored_path(location: str | StoredPath) -> StoredPath:
+    """Where an output folder is to lie. Raises OutputError where commits are not possible."""
+    scheme = protocol(location) if isinstance(location, str) else None
+    if not isinstance(location, str):
+        return location
+    if scheme is None:
+        return Path(location)
+    if scheme not in objects.PROTOCOLS:
+        known = ", ".join(f"{name}://" for name in objects.PROTOCOLS)
+        raise OutputError(
+            f"{shown(location)}: the output has to be a local or network folder, or an object store ({known}); "
+            "write to a local folder, and copy it there when it is done"
+        )
+    return ObjectPath(location.rstrip("/"))
+
+
+def put_if_absent(temporary: Path, final: StoredPath) -> bool:
     """Give the finished ``temporary`` its final name, unless that is taken: then False, and nothing changed.
 
     ``temporary`` must have been flushed to the disk (fsync) and keeps its own name, for its owner
-    to remove.
+    to remove. False does not mean that other bytes are there: an answer may have got lost.
     """
+    if isinstance(final, ObjectPath):
+        return final.put_if_absent(temporary)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(temporary, final)
@@ -165,8 +187,10 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace(temporary: Path, final: Path) -> None:
+def replace(temporary: Path, final: StoredPath) -> None:
     """Atomically put ``temporary`` (flushed) in the place of ``final``. For derived files only."""
+    if isinstance(final, ObjectPath):
+        return final.replace(temporary)
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(temporary, final)
     sync_folder(final.parent)

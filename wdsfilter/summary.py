@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from wdsfilter import ledger
@@ -15,6 +14,7 @@ from wdsfilter.ledger import Counts, Header
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Tolerate
 from wdsfilter.shards.index import index_files
+from wdsfilter.storage import StoredPath
 
 EXIT_DONE = 0
 EXIT_USER_ERROR = 1
@@ -82,7 +82,7 @@ def derived_files(tally: Tally) -> dict[str, bytes]:
     """Path below the output folder -> content, of everything that is a pure function of what is committed."""
     sizes = {n: h.output.samples for n, h in tally.headers.items() if h.output is not None}
     summary = canonical(_summary(tally))
-    return {**index_files(sizes), tally.folder.summary.relative_to(tally.folder.root).as_posix(): summary}
+    return {**index_files(sizes), tally.folder.name_of(tally.folder.summary): summary}
 
 
 def _summary(tally: Tally) -> Mapping[str, Any]:
@@ -98,7 +98,7 @@ def _summary(tally: Tally) -> Mapping[str, Any]:
     }
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: StoredPath) -> str:
     """Hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

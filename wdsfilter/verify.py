@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from wdsfilter.samples import Damage, Member, Sample, Unreadable
 from wdsfilter.shards.compression import decompressed
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.source import Shard
+from wdsfilter.storage import StoredPath
 from wdsfilter.summary import Tally, derived_files, file_sha256
 
 _ANY_SIZE = 1 << 40  # bytes of a sample, where no record bounds them
@@ -131,7 +131,7 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
 
 
 def _verify_ledger(
-    path: Path, name: str, header: Header, rows: Sequence[Row], record: RunRecord
+    path: StoredPath, name: str, header: Header, rows: Sequence[Row], record: RunRecord
 ) -> Iterator[str]:
     if header.shard != name:
         yield f"{path}: speaks of shard {header.shard}"
@@ -147,7 +147,7 @@ def _verify_ledger(
         yield f"{path}: its rows are not what its metadata counts"
 
 
-def _verify_rows(path: Path, rows: Sequence[Row], record: RunRecord) -> Iterator[str]:
+def _verify_rows(path: StoredPath, rows: Sequence[Row], record: RunRecord) -> Iterator[str]:
     end = -1
     for row in rows:
         if row["offset"] < end:
@@ -187,7 +187,9 @@ def _verify_shard(
         yield from _verify_scores(path, sample, row, record.judge_ids, record.output)
 
 
-def _verify_scores(path: Path, sample: Sample, row: Row, ids: Sequence[str], output: Output) -> Iterator[str]:
+def _verify_scores(
+    path: StoredPath, sample: Sample, row: Row, ids: Sequence[str], output: Output
+) -> Iterator[str]:
     if output.scores == "none":
         return
     try:
@@ -245,10 +247,9 @@ def _verify_folder(folder: OutputFolder, tally: Tally, record: RunRecord) -> Ite
         path = folder.root / name
         if not path.exists() or path.read_bytes() != content:
             yield f"{path}: not what the ledgers make of it; `run` writes it again"
-    for path in sorted(folder.root.rglob("*.tar")):
-        name = path.relative_to(folder.root).as_posix()
+    for name in sorted(folder.name_of(path) for path in folder.root.rglob("*.tar")):
         if not name.startswith("wdsfilter/") and name not in tally.headers:
-            yield f"{path}: no ledger speaks of this shard"
+            yield f"{folder.shard(name)}: no ledger speaks of this shard"
 
 
 def _verify_readout(folder: OutputFolder, record: RunRecord) -> Iterator[str]:

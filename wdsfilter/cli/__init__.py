@@ -33,7 +33,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 RecipeArgument = Annotated[
     str, typer.Argument(help="Name of a recipe that comes with wdsfilter, or path of a .yaml file.")
 ]
-FolderArgument = Annotated[Path, typer.Argument(help="Output folder of a run or a selection.")]
+FolderArgument = Annotated[str, typer.Argument(help="Output folder of a run or a selection; a URL, too.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a key: judges.vlm.at_least.grade=8"),

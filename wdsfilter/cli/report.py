@@ -59,17 +59,25 @@ def report(
     if sum(option is not None for option in (compare, label, labels)) > 1:
         raise UserError("--compare, --label and --labels each make a page of their own; give one of them")
     inputs = find_shards([Pattern(path) for path in shards or []])
-    opened = open_folder(OutputFolder(folder))
-    with err.status("reading ledgers and pictures"):
-        if compare is not None:
-            found = compare_runs(opened, open_folder(OutputFolder(compare)), seed)
-            name, written = "compare.html", compare_page.render(found, inputs)
-        elif label is not None:
-            name, written = "label.html", label_page.render(opened, inputs, label, seed)
-        else:
-            if labels is not None:
-                opened = opened.graded(read_file(labels))
-            name, written = "report.html", page.render(gather(opened, inputs, seed))
-    path = output or folder / "wdsfilter" / name
-    replace_file(written, path)
+    runs = [OutputFolder(path) for path in (folder, compare) if path is not None]
+    try:
+        with err.status("reading ledgers and pictures"):
+            opened, *others = [open_folder(run) for run in runs]
+            if others:
+                found = compare_runs(opened, others[0], seed)
+                name, written = "compare.html", compare_page.render(found, inputs)
+            elif label is not None:
+                name, written = "label.html", label_page.render(opened, inputs, label, seed)
+            else:
+                if labels is not None:
+                    opened = opened.graded(read_file(labels))
+                name, written = "report.html", page.render(gather(opened, inputs, seed))
+    finally:
+        for run in runs:
+            run.remove_own_temporaries()
+    path = output or opened.folder.root / "wdsfilter" / name
+    if isinstance(path, Path):
+        replace_file(written, path)
+    else:
+        opened.folder.replace(written, path)
     out.print(f"wrote {path} ({len(written) / 1e6:.1f} MB)", markup=False)

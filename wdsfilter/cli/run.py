@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,14 +95,12 @@ def planned(settings: Recipe, folder: str | None, limit: int | None, where: laun
 
     if folder is None:
         raise UserError("no output folder: give --output FOLDER, or output.folder in the recipe")
-    if storage.protocol(folder) is not None:
-        raise UserError(f"{folder}: the output has to be a local or network folder; copy it from there")
     if any(pattern.path == storage.STDIN for pattern in settings.input.patterns()):
         if where.world_size > 1:
             raise UserError("standard input can be read by one process only; start without a launcher")
         err.print("standard input is judged once: a run over it cannot be resumed")
     runtime = Runtime(settings.run.device, where.local_rank)
-    return plan(settings, Path(folder), runtime=runtime, limit=limit)
+    return plan(settings, folder, runtime=runtime, limit=limit)
 
 
 def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) -> int:
@@ -124,7 +121,7 @@ def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) 
     begun = time.monotonic()
     check_installed(recipe.run.trackers)
     with ExitStack() as stack:
-        note = stack.enter_context(EventLog(folder.events))
+        note = stack.enter_context(EventLog(folder))
         try:
             workers = (
                 default_count(where.local_world_size) if recipe.run.workers is None else recipe.run.workers

@@ -6,7 +6,6 @@ import io
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, cast
 
 from wdsfilter import storage
@@ -17,6 +16,7 @@ from wdsfilter.samples import Sample
 from wdsfilter.shards import tar
 from wdsfilter.shards.compression import decompressed, is_compressed
 from wdsfilter.shards.reader import read_samples
+from wdsfilter.storage import StoredPath
 
 MOST_BYTES = 64 << 20
 """A larger sample is not looked at."""
@@ -52,7 +52,7 @@ def from_input(url: str, size: int | None, rows: Collection[Row]) -> Iterator[Fo
         yield from _none(rows, str(error))
 
 
-def from_output(path: Path, rows: Collection[Row]) -> Iterator[Found]:
+def from_output(path: StoredPath, rows: Collection[Row]) -> Iterator[Found]:
     """The samples of those of ``rows`` that were kept, from their output shard; only headers are read beside them."""
     wanted = {row["key"]: row for row in rows if row["status"] == "kept"}
     yield from _none(
@@ -62,7 +62,7 @@ def from_output(path: Path, rows: Collection[Row]) -> Iterator[Found]:
         if not wanted:
             return
         spans: dict[str, tuple[int, int]] = {}
-        with tarfile.open(path, "r:") as archive:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for info in archive:
                 key = _key(info.name, wanted)
                 end = info.offset_data + -(-info.size // tar.BLOCK) * tar.BLOCK

@@ -40,15 +40,12 @@ class Opened:
     record: Mapping[str, Any]
     is_selection: bool
     headers: Mapping[str, Header]
+    ledgers: Mapping[str, Path]
     order: Sequence[str]
     ruler: Ruler | None
     truth: Truth
     reader: PairReader
     added: int
-
-    @property
-    def ledgers(self) -> dict[str, Path]:
-        return {name: self.folder.ledger(name) for name in self.headers}
 
     @property
     def scoring(self) -> str:
@@ -98,14 +95,14 @@ def open_folder(folder: OutputFolder) -> Opened:
     is_selection = folder.selection.exists()
     path = folder.selection if is_selection else folder.record
     headers = dict(sorted(Tally(folder).refresh().headers.items()))
-    first = next(iter(headers), None)
-    schema = pq.read_schema(folder.ledger(first)) if first is not None else None
+    ledgers = folder.local_ledgers(headers)
+    schema = pq.read_schema(next(iter(ledgers.values()))) if ledgers else None
     try:
         record = json.loads(path.read_bytes())
         if is_selection:
             structs = [field.name for field in schema or () if pa.types.is_struct(field.type)]
             ruler = find_ruler(structs, {}, schema) if schema is not None else None
-            return Opened(folder, status, record, True, headers, structs, ruler, Truth(), _USUAL, 0)
+            return Opened(folder, status, record, True, headers, ledgers, structs, ruler, Truth(), _USUAL, 0)
         order = record["scoring"]["order"]
         options = {
             judge: {**record["scoring"]["judges"][judge]["options"], **record["decision"]["judges"][judge]}
@@ -118,6 +115,7 @@ def open_folder(folder: OutputFolder) -> Opened:
             record,
             False,
             headers,
+            ledgers,
             order,
             find_ruler(order, options, schema) if schema is not None else None,
             Truth(fingerprint.recorded_truth(record)),

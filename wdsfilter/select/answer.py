@@ -21,6 +21,7 @@ from wdsfilter.select.duplicates import BEST_FIRST, first_of, without_near
 from wdsfilter.select.expression import Expression, compile_expression
 from wdsfilter.select.question import Question, draw_below, lines, seeded
 from wdsfilter.select.sources import Source, default_worth
+from wdsfilter.storage import StoredPath
 
 _ROWS_PER_GROUP = 4096
 _LINES_AT_ONCE = 100_000
@@ -142,7 +143,7 @@ def _view(number: int, source: Source) -> str:
     )
 
 
-def _close(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> None:
+def _close(connection: duckdb.DuckDBPyConnection, folders: Sequence[StoredPath]) -> None:
     """From here on the connection reaches these folders and nothing else, and no setting can change that."""
     # What is asked for is a pattern that matches one path, and both have to be let through.
     both = {str(folder) for folder in folders} | {storage.escaped(str(folder)) for folder in folders}

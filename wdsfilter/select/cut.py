@@ -26,6 +26,7 @@ from wdsfilter.ledger import Header, LedgerWriter
 from wdsfilter.output import OutputFolder, is_complete
 from wdsfilter.select.copying import Copying
 from wdsfilter.shards.writer import ShardWriter, Written
+from wdsfilter.storage import StoredPath
 from wdsfilter.streams import Stat
 
 _DIGITS = 5
@@ -36,7 +37,7 @@ _AHEAD = 2  # shards per worker that are asked for before the first of them is d
 class Cut:
     """The job: ``rows`` of the answer, ``per_shard`` of them a shard, into ``root``."""
 
-    root: Path
+    root: StoredPath
     copying: Copying
     columns: pa.Schema
     rows: int

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from wdsfilter import ledger, storage
 from wdsfilter.errors import InputError, ReadError
+from wdsfilter.output import OutputFolder
 from wdsfilter.ranges import Range, read_ranges
 from wdsfilter.select.sources import Source
 from wdsfilter.shards.compression import is_compressed
@@ -62,12 +63,11 @@ def locate(
     return located
 
 
-def check_outside(located: Mapping[str, str], folder: Path) -> None:
+def check_outside(located: Mapping[str, str], folder: OutputFolder) -> None:
     """Raise InputError where an input shard lies in the folder that is written to."""
-    root = folder.resolve()
     for location in located.values():
-        if storage.protocol(location) is None and root in Path(location).resolve().parents:
-            raise InputError(f"{location} lies in the output folder {folder}; choose another one")
+        if folder.holds(location):
+            raise InputError(f"{location} lies in the output folder {folder.root}; choose another one")
 
 
 def _pair(remap: str) -> tuple[str, str]:

@@ -51,7 +51,9 @@ class Selection:
         ``check`` is called between shards and may raise. Raises QuestionError, InputError, OutputError, ReadError.
         """
         for source in self.sources:
-            if source.folder.root == folder.root.resolve():
+            if source.folder.root == OutputFolder(str(folder.root)).root or folder.holds(
+                str(source.folder.record)
+            ):
                 raise OutputError(f"{folder.root} is the run that is selected from; choose another folder")
         record = self._record(per_shard)
         folder.probe()
@@ -60,7 +62,7 @@ class Selection:
         temporary.mkdir()
         try:
             answer, copying = self._asked(temporary)
-            check_outside(copying.locations, folder.root)
+            check_outside(copying.locations, folder)
             claim_folder(folder, record)
             job = Cut(
                 folder.root,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wdsfilter import fingerprint
+from wdsfilter import fingerprint, storage
 from wdsfilter.errors import OutputError, QuestionError
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import JudgeSpec
@@ -65,6 +65,12 @@ def open_sources(runs: Sequence[str]) -> list[Source]:
             raise QuestionError(f"two runs are named {repeated[0]!r}")
     else:
         named = [("", path) for _, path in named]
+    for _, path in named:
+        if storage.protocol(path) is not None:
+            raise OutputError(
+                f"{storage.shown(path)}: ledgers are asked where they are on a disk; copy wdsfilter/ of this run to a local "
+                "folder, and select from there"
+            )
     return [_open(name, OutputFolder(Path(path).resolve())) for name, path in named]
 
 

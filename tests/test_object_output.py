@@ -1,0 +1,172 @@
+"""An output folder in an object store: the promises of a local one."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tests.runs import OUTSIDE, finished, make_shards, start, tree, write_recipe
+from tests.s3 import Gate
+from wdsfilter import objects
+from wdsfilter.claims import Claims
+from wdsfilter.cli import main
+from wdsfilter.errors import OutputError
+from wdsfilter.objects import ObjectPath
+from wdsfilter.output import OutputFolder
+
+
+def stored_tree(output: str) -> dict[str, str]:
+    """As :func:`tests.runs.tree`, of a folder in a store."""
+    store, root = fsspec.core.url_to_fs(output, use_listings_cache=False)
+    names = {path.removeprefix(f"{root}/"): path for path in store.find(root)}
+    outside = tuple(f"wdsfilter/{folder}/" for folder in OUTSIDE)
+    return {
+        name: hashlib.sha256(store.cat_file(path)).hexdigest()
+        for name, path in sorted(names.items())
+        if not name.startswith(outside)
+    }
+
+
+def upload(folder: Path, url: str) -> None:
+    store, root = fsspec.core.url_to_fs(url)
+    for path in folder.iterdir():
+        store.put_file(str(path), f"{root}/{path.name}")
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, bucket: str) -> list[str]:
+    """A run over shards in a bucket, but for its output."""
+    make_shards(tmp_path / "in", 4)
+    upload(tmp_path / "in", f"{bucket}/in")
+    return ["run", str(write_recipe(tmp_path)), "--shards", f"{bucket}/in/s-*.tar", "-o"]
+
+
+def test_a_run_from_store_to_store(arguments: list[str], tmp_path: Path, bucket: str) -> None:
+    """A run into a store gives the names and bytes of one into a folder, and can be looked at like that one."""
+    out = f"{bucket}/deep/out"
+    assert main([*arguments, str(tmp_path / "out")]) == 0
+    assert main([*arguments, out]) == 0
+    expected = tree(tmp_path / "out")
+    assert stored_tree(out) == expected
+    assert main(["status", out]) == 0
+    assert main(["verify", out, "--shards", f"{bucket}/in/"]) == 0
+    assert main([*arguments, out]) == 0
+    assert stored_tree(out) == expected
+    assert main(["report", out]) == 0
+    assert ObjectPath(f"{out}/wdsfilter/report.html").exists()
+
+
+def test_three_launches_share_a_folder_in_a_store(arguments: list[str], tmp_path: Path, bucket: str) -> None:
+    """Three processes at once, one of them killed as its ledger is there, give the bytes of one local run."""
+    out = f"{bucket}/out"
+    assert main([*arguments, str(tmp_path / "out")]) == 0
+    killed = start(*arguments, out, WDSFILTER_FAILPOINT="ledger.linked")
+    launches = [killed, start(*arguments, out), start(*arguments, out)]
+    codes = sorted(finished(launch)[0] for launch in launches)
+    assert codes == [-9, 0, 0]
+    assert main([*arguments, out]) == 0
+    assert stored_tree(out) == tree(tmp_path / "out")
+    assert not list(ObjectPath(f"{out}/wdsfilter/claims").rglob("*"))
+
+
+@pytest.mark.parametrize("kill", ["ledger.linked", "run.committed"])
+def test_kill_and_run_again(kill: str, arguments: list[str], tmp_path: Path, bucket: str) -> None:
+    """After a kill nothing half-done is visible, and the same command gives the undisturbed tree."""
+    out = f"{bucket}/out"
+    assert main([*arguments, str(tmp_path / "out")]) == 0
+    expected = tree(tmp_path / "out")
+    code, _, err = finished(start(*arguments, out, WDSFILTER_FAILPOINT=kill))
+    assert code == -9, err
+    assert {
+        n: s for n, s in stored_tree(out).items() if n.endswith((".tar", ".parquet"))
+    }.items() <= expected.items()
+    assert main([*arguments, out]) == 0
+    assert stored_tree(out) == expected
+
+
+def test_a_name_is_given_once(bucket: str, s3: Gate, tmp_path: Path) -> None:
+    """Of two writers who race one wins each time, in one piece or in parts, and its bytes stay."""
+    race(bucket, tmp_path, 20)
+
+
+@pytest.mark.nightly
+def test_a_name_is_given_once_a_thousand_times(bucket: str, s3: Gate, tmp_path: Path) -> None:
+    """The same, as often as the promise says."""
+    race(bucket, tmp_path, 1000)
+
+
+def race(bucket: str, folder: Path, times: int) -> None:
+    sizes = (10, objects._PART * 2 + 1)  # one piece, three parts
+    files = [[folder / f"{size}.{writer}" for writer in range(2)] for size in sizes]
+    for size, pair in zip(sizes, files, strict=True):
+        for writer, path in enumerate(pair):
+            path.write_bytes(b"%d" % writer * size)
+    for number in range(times):
+        pair = files[number % 10 == 0]
+        name = ObjectPath(f"{bucket}/race/{number}")
+        gate = threading.Barrier(2)
+        won: list[int] = []
+
+        def write(writer: int, gate: threading.Barrier = gate, name: ObjectPath = name) -> None:
+            gate.wait()
+            if name.put_if_absent(pair[writer]):
+                won.append(writer)
+
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert name.read_bytes() == pair[won[0]].read_bytes()
+
+
+def test_a_store_that_overwrites_is_refused(bucket: str, s3: Gate, tmp_path: Path) -> None:
+    """The probe finds out that conditions are ignored, and says what to do instead; nothing is left there."""
+    folder = OutputFolder(f"{bucket}/out")
+    folder.probe()
+    s3.deaf = True
+    with pytest.raises(OutputError, match="does not refuse to overwrite.*copy it there"):
+        folder.probe()
+    assert stored_tree(bucket) == {}
+
+
+def test_an_answer_that_got_lost_is_no_second_write(bucket: str, s3: Gate, tmp_path: Path) -> None:
+    """A write that was carried out and answered with an error is not done again, and a claim made so is held."""
+    folder = OutputFolder(f"{bucket}/out")
+    (tmp_path / "file").write_bytes(b"x")
+    s3.lost = 1
+    assert not ObjectPath(f"{bucket}/file").put_if_absent(tmp_path / "file")
+    assert ObjectPath(f"{bucket}/file").read_bytes() == b"x"
+    s3.lost = 1
+    with Claims(folder) as claims:
+        assert claims.take("s.tar")
+        assert not Claims(folder).take("s.tar")
+    assert not (folder.claims / "s.tar.json").exists()
+
+
+def test_a_stale_claim_in_a_store_is_taken_over(bucket: str) -> None:
+    """A claim whose counter stands still is free after a while; a beating one is not."""
+    folder = OutputFolder(f"{bucket}/out")
+    dead, alive = Claims(folder, stale_after=0.6), Claims(folder, stale_after=0.6)
+    assert dead.take("dead.tar")  # never entered: it does not beat
+    with alive, Claims(folder, stale_after=0.6) as observer:
+        assert alive.take("alive.tar")
+        deadline = time.monotonic() + 30
+        while not observer.take("dead.tar"):
+            assert not observer.take("alive.tar")
+            assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(
+    "output", ["hf://datasets/a/b", "sftp://host/out", "http://host/out", "memory://out"]
+)
+def test_a_place_without_conditions_is_refused(output: str) -> None:
+    """Where no commit is possible, the message says where it is, and what to do."""
+    with pytest.raises(OutputError, match=r"s3://.*copy it there"):
+        OutputFolder(output)
