@@ -10,7 +10,7 @@ import pytest
 
 from tests.checkpoints import score_last_checkpoint, tiny_checkpoint, windowed_checkpoint
 from tests.encoders import tiny_clip, tiny_gpt2, tiny_siglip
-from tests.s3 import CREDENTIALS, Gate, new_bucket, s3_server
+from tests.s3 import Gate, new_bucket, s3_server, speak_to
 
 __all__ = [
     "ram_path",
@@ -44,12 +44,8 @@ def s3_address() -> Iterator[tuple[str, Gate]]:
 @pytest.fixture
 def s3(s3_address: tuple[str, Gate], monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """The gate of an S3 server that this process and its children speak to, without pauses between tries."""
-    from wdsfilter import retry
-
     address, gate = s3_address
-    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
+    speak_to(address, monkeypatch)
     gate.clear()
     yield gate
     gate.clear()

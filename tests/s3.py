@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import pytest
 
+from wdsfilter import retry
+
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "hush-hush",
@@ -80,6 +82,13 @@ def s3_server() -> Iterator[tuple[str, Gate]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def speak_to(address: str, patch: pytest.MonkeyPatch) -> None:
+    """Have this process and its children use that server, without pauses between tries."""
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
+        patch.setenv(name, value)
+    patch.setattr(retry, "FIRST_PAUSE", 0.0)
 
 
 def new_bucket() -> str:

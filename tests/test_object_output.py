@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from tests.runs import OUTSIDE, finished, make_shards, start, tree, write_recipe
-from tests.s3 import Gate
+from tests.s3 import Gate, new_bucket, speak_to
 from wdsfilter import objects
 from wdsfilter.claims import Claims
 from wdsfilter.cli import main
@@ -38,20 +38,32 @@ def upload(folder: Path, url: str) -> None:
         store.put_file(str(path), f"{root}/{path.name}")
 
 
+def arguments_of_run(folder: Path, bucket: str) -> list[str]:
+    """A run over three shards in a bucket, but for its output."""
+    make_shards(folder / "in", 3)
+    upload(folder / "in", f"{bucket}/in")
+    return ["run", str(write_recipe(folder)), "--shards", f"{bucket}/in/s-*.tar", "-o"]
+
+
 @pytest.fixture
 def arguments(tmp_path: Path, bucket: str) -> list[str]:
-    """A run over shards in a bucket, but for its output."""
-    make_shards(tmp_path / "in", 4)
-    upload(tmp_path / "in", f"{bucket}/in")
-    return ["run", str(write_recipe(tmp_path)), "--shards", f"{bucket}/in/s-*.tar", "-o"]
+    return arguments_of_run(tmp_path, bucket)
 
 
-def test_a_run_from_store_to_store(arguments: list[str], tmp_path: Path, bucket: str) -> None:
+@pytest.fixture(scope="module")
+def expected(s3_address: tuple[str, Gate], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The tree of such a run into a local folder."""
+    folder = tmp_path_factory.mktemp("local")
+    with pytest.MonkeyPatch.context() as patch:
+        speak_to(s3_address[0], patch)
+        assert main([*arguments_of_run(folder, new_bucket()), str(folder / "out")]) == 0
+    return tree(folder / "out")
+
+
+def test_a_run_from_store_to_store(arguments: list[str], expected: dict[str, str], bucket: str) -> None:
     """A run into a store gives the names and bytes of one into a folder, and can be looked at like that one."""
     out = f"{bucket}/deep/out"
-    assert main([*arguments, str(tmp_path / "out")]) == 0
     assert main([*arguments, out]) == 0
-    expected = tree(tmp_path / "out")
     assert stored_tree(out) == expected
     assert main(["status", out]) == 0
     assert main(["verify", out, "--shards", f"{bucket}/in/"]) == 0
@@ -61,25 +73,34 @@ def test_a_run_from_store_to_store(arguments: list[str], tmp_path: Path, bucket:
     assert ObjectPath(f"{out}/wdsfilter/report.html").exists()
 
 
-def test_three_launches_share_a_folder_in_a_store(arguments: list[str], tmp_path: Path, bucket: str) -> None:
+def test_what_a_shard_costs(arguments: list[str], bucket: str, s3: Gate) -> None:
+    """A small shard takes no more requests than its document says."""
+    counts = []
+    for limit in ("1", "3"):
+        s3.requests.clear()
+        assert main([*arguments, f"{bucket}/{limit}", "--limit-shards", limit]) == 0
+        counts.append(len(s3.requests))
+    assert (counts[1] - counts[0]) / 2 < 40
+
+
+def test_three_launches_share_a_folder_in_a_store(
+    arguments: list[str], expected: dict[str, str], bucket: str
+) -> None:
     """Three processes at once, one of them killed as its ledger is there, give the bytes of one local run."""
     out = f"{bucket}/out"
-    assert main([*arguments, str(tmp_path / "out")]) == 0
     killed = start(*arguments, out, WDSFILTER_FAILPOINT="ledger.linked")
     launches = [killed, start(*arguments, out), start(*arguments, out)]
     codes = sorted(finished(launch)[0] for launch in launches)
     assert codes == [-9, 0, 0]
     assert main([*arguments, out]) == 0
-    assert stored_tree(out) == tree(tmp_path / "out")
+    assert stored_tree(out) == expected
     assert not list(ObjectPath(f"{out}/wdsfilter/claims").rglob("*"))
 
 
 @pytest.mark.parametrize("kill", ["ledger.linked", "run.committed"])
-def test_kill_and_run_again(kill: str, arguments: list[str], tmp_path: Path, bucket: str) -> None:
+def test_kill_and_run_again(kill: str, arguments: list[str], expected: dict[str, str], bucket: str) -> None:
     """After a kill nothing half-done is visible, and the same command gives the undisturbed tree."""
     out = f"{bucket}/out"
-    assert main([*arguments, str(tmp_path / "out")]) == 0
-    expected = tree(tmp_path / "out")
     code, _, err = finished(start(*arguments, out, WDSFILTER_FAILPOINT=kill))
     assert code == -9, err
     assert {
@@ -100,6 +121,12 @@ def test_a_name_is_given_once_a_thousand_times(bucket: str, s3: Gate, tmp_path: 
     race(bucket, tmp_path, 1000)
 
 
+def write(writer: int, file: Path, name: ObjectPath, gate: threading.Barrier, won: list[int]) -> None:
+    gate.wait()
+    if name.put_if_absent(file):
+        won.append(writer)
+
+
 def race(bucket: str, folder: Path, times: int) -> None:
     sizes = (10, objects._PART * 2 + 1)  # one piece, three parts
     files = [[folder / f"{size}.{writer}" for writer in range(2)] for size in sizes]
@@ -112,12 +139,10 @@ def race(bucket: str, folder: Path, times: int) -> None:
         gate = threading.Barrier(2)
         won: list[int] = []
 
-        def write(writer: int, gate: threading.Barrier = gate, name: ObjectPath = name) -> None:
-            gate.wait()
-            if name.put_if_absent(pair[writer]):
-                won.append(writer)
-
-        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(2)]
+        threads = [
+            threading.Thread(target=write, args=(writer, pair[writer], name, gate, won))
+            for writer in range(2)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -131,7 +156,7 @@ def test_a_store_that_overwrites_is_refused(bucket: str, s3: Gate, tmp_path: Pat
     folder = OutputFolder(f"{bucket}/out")
     folder.probe()
     s3.deaf = True
-    with pytest.raises(OutputError, match="does not refuse to overwrite.*copy it there"):
+    with pytest.raises(OutputError, match=r"does not refuse to overwrite.*copy it there"):
         folder.probe()
     assert stored_tree(bucket) == {}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -138,10 +139,8 @@ class ObjectPath:
                 ) from error
             honoured = False
         finally:
-            try:
+            with suppress(OSError):
                 self.unlink(missing_ok=True)
-            except OSError:
-                pass
         if not honoured:
             raise OutputError(
                 f"{self}: this store does not refuse to overwrite an object (If-None-Match), so that processes could "

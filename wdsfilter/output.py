@@ -91,7 +91,7 @@ class OutputFolder:
         return sorted(f"{name.removesuffix('.parquet')}.tar" for name in found)
 
     def local_ledgers(self, names: Iterable[str]) -> dict[str, Path]:
-        """The ledgers of these shards as local files; copies among this process's temporaries, if they lie in a store."""
+        """The ledgers of these shards as local files: copies among the temporaries, where they lie in a store."""
         with ThreadPoolExecutor(_COPIED_AT_ONCE) as pool:
             names = list(names)
             return dict(zip(names, pool.map(self._local_ledger, names), strict=True))

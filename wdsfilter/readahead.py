@@ -30,6 +30,7 @@ class ReadAhead(io.RawIOBase):
         self._file = file
         self._size = size
         self._check = check
+        self._checked = False
         self._pending: deque[Later[bytes]] = deque()
         self._asked = 0
         self._block = _FIRST_BLOCK
@@ -42,7 +43,9 @@ class ReadAhead(io.RawIOBase):
         if not self._here:
             self._ask()
             if not self._pending:
-                self._check()
+                if not self._checked:
+                    self._check()
+                    self._checked = True
                 return 0
             self._here = memoryview(self._pending.popleft().result())
             self._ask()

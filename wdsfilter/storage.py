@@ -190,7 +190,8 @@ def write_synced(path: Path, data: bytes) -> None:
 def replace(temporary: Path, final: StoredPath) -> None:
     """Atomically put ``temporary`` (flushed) in the place of ``final``. For derived files only."""
     if isinstance(final, ObjectPath):
-        return final.replace(temporary)
+        final.replace(temporary)
+        return
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(temporary, final)
     sync_folder(final.parent)

@@ -51,9 +51,7 @@ class Selection:
         ``check`` is called between shards and may raise. Raises QuestionError, InputError, OutputError, ReadError.
         """
         for source in self.sources:
-            if source.folder.root == OutputFolder(str(folder.root)).root or folder.holds(
-                str(source.folder.record)
-            ):
+            if source.folder.root == Path(str(folder.root)).resolve():
                 raise OutputError(f"{folder.root} is the run that is selected from; choose another folder")
         record = self._record(per_shard)
         folder.probe()

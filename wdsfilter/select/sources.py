@@ -68,8 +68,8 @@ def open_sources(runs: Sequence[str]) -> list[Source]:
     for _, path in named:
         if storage.protocol(path) is not None:
             raise OutputError(
-                f"{storage.shown(path)}: ledgers are asked where they are on a disk; copy wdsfilter/ of this run to a local "
-                "folder, and select from there"
+                f"{storage.shown(path)}: ledgers can be asked on a disk only; "
+                "copy wdsfilter/ of this run to a local folder, and select from there"
             )
     return [_open(name, OutputFolder(Path(path).resolve())) for name, path in named]
 
