@@ -26,7 +26,7 @@ def report(
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed shows, or draws, other samples.")] = 0,
     compare: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Instead, write a page about two runs over the same shards: this is the other."),
     ] = None,
     label: Annotated[
