@@ -189,7 +189,7 @@ class _Columns:
 
 def _matched(sides: tuple[Side, Side], name: str) -> tuple[Ints, Ints]:
     """Numbers of the rows of the same pairs in both ledgers [n]: same key, and same offset, for keys may repeat."""
-    tables = [pq.read_table(s.opened.folder.ledger(name), columns=["key", "offset"]) for s in sides]
+    tables = [pq.read_table(s.opened.ledgers[name], columns=["key", "offset"]) for s in sides]
     if tables[0].equals(tables[1]):
         every = np.arange(len(tables[0]))
         return every, every

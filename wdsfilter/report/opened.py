@@ -70,7 +70,7 @@ class Opened:
 
     def rows_of(self, name: str) -> Iterator[Rows]:
         """The rows of one shard, batch by batch."""
-        return read_batches(name, self.folder.ledger(name), self.ruler, self.truth)
+        return read_batches(name, self.ledgers[name], self.ruler, self.truth)
 
     def find(self, inputs: Sequence[Shard], places: set[Place]) -> Iterator[tuple[Place, Found]]:
         """Each of ``places`` with its sample: from the input shards where they are given, else from the output."""
