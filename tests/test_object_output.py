@@ -86,12 +86,12 @@ def test_what_a_shard_costs(arguments: list[str], bucket: str, s3: Gate) -> None
 def test_three_launches_share_a_folder_in_a_store(
     arguments: list[str], expected: dict[str, str], bucket: str
 ) -> None:
-    """Three processes at once, one of them killed as its ledger is there, give the bytes of one local run."""
+    """Three processes at once, one of them killed as its first ledger is there, give the bytes of one local run."""
     out = f"{bucket}/out"
     killed = start(*arguments, out, WDSFILTER_FAILPOINT="ledger.linked")
     launches = [killed, start(*arguments, out), start(*arguments, out)]
     codes = sorted(finished(launch)[0] for launch in launches)
-    assert codes == [-9, 0, 0]
+    assert codes in ([-9, 0, 0], [0, 0, 0]), "the others may leave it nothing to do"
     assert main([*arguments, out]) == 0
     assert stored_tree(out) == expected
 
