@@ -17,10 +17,12 @@ from wdsfilter.events import EventTail, read_events
 from wdsfilter.output import OutputFolder
 from wdsfilter.report import speed
 from wdsfilter.stopwatch import Stopwatch
+from wdsfilter.storage import StoredPath
 from wdsfilter.watch import Watch
 
 
-def append(folder: Path, process: str, *events: dict[str, Any]) -> None:
+def append(folder: StoredPath, process: str, *events: dict[str, Any]) -> None:
+    assert isinstance(folder, Path)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{process}.jsonl").open("a") as file:
         file.writelines(json.dumps(event) + "\n" for event in events)

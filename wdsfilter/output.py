@@ -54,9 +54,10 @@ class OutputFolder:
         self.ledgers = root / "wdsfilter" / "ledger"
         self.claims = root / "wdsfilter" / "claims"
         self.events = root / "wdsfilter" / "events"
-        self.trackers = root / "wdsfilter" / "trackers"
         self.pilot = root / "wdsfilter" / "pilot"
-        self._temporaries = _beside(root) if isinstance(root, ObjectPath) else root / "wdsfilter" / "tmp"
+        local = _beside(root) if isinstance(root, ObjectPath) else root / "wdsfilter"
+        self.trackers = local / "trackers"
+        self._temporaries = local / "tmp"
         self._token = f"{process_name()}.{secrets.token_hex(4)}"
         self._count = itertools.count()
 
