@@ -73,16 +73,6 @@ def test_a_run_from_store_to_store(arguments: list[str], expected: dict[str, str
     assert ObjectPath(f"{out}/wdsfilter/report.html").exists()
 
 
-def test_what_a_shard_costs(arguments: list[str], bucket: str, s3: Gate) -> None:
-    """A small shard takes no more requests than its document says."""
-    counts = []
-    for limit in ("1", "3"):
-        s3.requests.clear()
-        assert main([*arguments, f"{bucket}/{limit}", "--limit-shards", limit]) == 0
-        counts.append(len(s3.requests))
-    assert (counts[1] - counts[0]) / 2 < 40
-
-
 def test_three_launches_share_a_folder_in_a_store(
     arguments: list[str], expected: dict[str, str], bucket: str
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wdsfilter.plan import Job
-from wdsfilter.report.figures import Rows, read_batches
+from wdsfilter.report.figures import Rows
 from wdsfilter.report.measures import Bools, Floats, Ruler
 from wdsfilter.report.opened import Opened, open_folder
 
@@ -52,7 +52,7 @@ def read_judged(job: Job) -> Judged:
 
 
 def _read(name: str, opened: Opened) -> JudgedShard:
-    rows = list(read_batches(name, opened.folder.ledger(name), opened.ruler, opened.truth))
+    rows = list(opened.rows_of(name))
 
     def joined(pick: Callable[[Rows], npt.NDArray[Any]], kind: type) -> npt.NDArray[Any]:
         return np.concatenate([np.zeros(0, kind), *map(pick, rows)]).astype(kind)
