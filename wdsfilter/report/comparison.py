@@ -92,13 +92,11 @@ class Comparison:
     @property
     def same_scale(self) -> bool:
         """Whether a difference of the two runs' scores means something."""
-        rulers = self.first.ruler, self.second.ruler
-        ends = self.first.finest, self.second.finest
-        return bool(
-            rulers[0] and rulers[1] and rulers[0].grades == rulers[1].grades and ends[0] and ends[1]
-        ) and (
-            ends[0].name == ends[1].name  # type: ignore[union-attr]
-        )
+        scales = [
+            (side.ruler.grades, side.finest.name) if side.ruler and side.finest else None
+            for side in (self.first, self.second)
+        ]
+        return scales[0] is not None and scales[0] == scales[1]
 
     def add(self, name: str, seed: int) -> None:
         """Count one shard that both runs have."""
