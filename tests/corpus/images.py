@@ -32,7 +32,7 @@ def heavy() -> Iterator[Case]:
     progressive = {"progressive": True, "quality": 30}
     yield _case("heavy/progressive", lambda: saved(Image.new("CMYK", (8000, 8000)), "JPEG", **progressive))
     yield _case("heavy/webp", lambda: saved(Image.new("RGBA", (8000, 8000)), "WEBP", lossless=True))
-    yield _case("heavy/scans", lambda: scans(28, 8000))
+    yield _case("heavy/scans", lambda: scans(20, 8000))
 
 
 def _case(name: str, data: bytes | Callable[[], bytes], reason: str = "") -> Case:
