@@ -31,7 +31,6 @@ def heavy() -> Iterator[Case]:
     yield _case("heavy/alpha", lambda: png_of(8000, 8000, 8, 6, zeros(32001 * 8000)))
     progressive = {"progressive": True, "quality": 30}
     yield _case("heavy/progressive", lambda: saved(Image.new("CMYK", (8000, 8000)), "JPEG", **progressive))
-    yield _case("heavy/webp", lambda: saved(Image.new("RGBA", (8000, 8000)), "WEBP", lossless=True))
     yield _case("heavy/scans", lambda: scans(20, 8000))
 
 
