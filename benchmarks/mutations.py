@@ -151,7 +151,7 @@ MUTATIONS = (
     Mutation(
         "who lost a race links a shard of its own scores",
         (Edit("output.py", "if header.output == output:", "if output is not None:"),),
-        "tests/test_kills.py -k 'twin and ledger.written'",
+        "tests/test_pipeline.py",
     ),
     Mutation(
         "a derived file is written in place",
@@ -162,7 +162,7 @@ MUTATIONS = (
                 "            final.write_bytes(data)\n",
             ),
         ),
-        "tests/test_kills.py -k 'finishes and replacement'",
+        "tests/test_storage.py",
     ),
     Mutation(
         "an end that comes too early is an end",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,10 +42,11 @@ def launch(*arguments: str | Path, ranks: int = 2) -> subprocess.Popen[str]:
     )
 
 
-def ranks_of(output: Path) -> set[tuple[int, int]]:
-    """(rank, world size) of every process that took part."""
-    started = [e["place"] for e in read_events(output / "wdsfilter" / "events") if e["event"] == "started"]
-    return {(where["rank"], where["world_size"]) for where in started}
+def ranks_of(output: Path, pids: Sequence[int] = ()) -> set[tuple[int, int]]:
+    """(rank, world size) of every process that took part, or of ``pids``."""
+    events = [e for e in read_events(output / "wdsfilter" / "events") if e["event"] == "started"]
+    places = [e["place"] for e in events if not pids or _pid(e) in pids]
+    return {(where["rank"], where["world_size"]) for where in places}
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +73,6 @@ def test_two_ranks_give_the_bytes_of_one(single: tuple[Path, str, dict[str, str]
     assert out.count("160") == 1, "the summary is told once"
 
 
-def test_three_launches_share_a_folder(single: tuple[Path, str, dict[str, str]], tmp_path: Path) -> None:
-    """Three independent launches on one folder share the shards and write what one process writes."""
-    recipe, pattern, expected = single
-    launches = [start("run", recipe, "--shards", pattern, "-o", tmp_path / "out") for _ in range(3)]
-    for code, _, err in map(finished, launches):
-        assert code == 0, err
-    assert tree(tmp_path / "out") == expected
-    done = [e for e in read_events(tmp_path / "out/wdsfilter/events") if e["event"] == "committed"]
-    assert sorted(e["shard"] for e in done) == [f"s-{i:04d}.tar" for i in range(8)], (
-        "no shard was judged twice"
-    )
-
-
 def test_a_damaged_shard_does_not_stop_a_launch(tmp_path: Path) -> None:
     """Under a launcher ranks exit 0 over damage, so that none stops the others; `status` has the run's code."""
     pattern = make_shards(tmp_path / "in", 4)
@@ -94,37 +85,81 @@ def test_a_damaged_shard_does_not_stop_a_launch(tmp_path: Path) -> None:
     assert main(["status", str(tmp_path / "out")]) == 3
 
 
-@pytest.mark.parametrize("victim", ["rank", "launcher", "all"])
-def test_killed_launches_leave_a_resumable_folder(
-    victim: str, single: tuple[Path, str, dict[str, str]], tmp_path: Path
-) -> None:
-    """Kill -9 of a rank, of the launcher or of everything: no orphan goes on, and the next run completes the tree."""
+_TURNS = [(1, "rank"), (2, "launcher"), (3, "rank"), (2, "all")]
+
+
+def _turns(seed: int) -> list[tuple[int, str]]:
+    chance = random.Random(seed)
+    return [(chance.choice([1, 2, 3]), chance.choice(["rank", "launcher", "all"])) for _ in range(6)]
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        pytest.param(_TURNS, id="each"),
+        *(pytest.param(_turns(n), id=f"seed{n}", marks=pytest.mark.nightly) for n in range(5)),
+    ],
+)
+def test_killed_in_turn(turns: list[tuple[int, str]], tmp_path: Path) -> None:
+    """1, 2, 3 processes in turn on one folder; a rank, the launcher or all killed: the same tree, and no orphan."""
+    pattern, output = make_shards(tmp_path / "in", 6 + 2 * len(turns), 40), tmp_path / "out"
+    arguments = ["run", write_recipe(tmp_path, SLOW), "--shards", pattern, "-o"]
+    chance, known = random.Random(len(turns)), set[int]()
+    for number, (ranks, victim) in enumerate(turns):
+        alone = ranks == 1
+        launcher = start(*arguments, output) if alone else launch(*arguments, output, ranks=ranks)
+        pids = _wait_for_ranks(output, ranks, known)
+        assert {size for _, size in ranks_of(output, pids)} == {ranks}, "the world size that was asked for"
+        time.sleep(chance.uniform(0, 0.5))
+        targets = {"rank": [chance.choice(pids)], "launcher": [launcher.pid], "all": [launcher.pid, *pids]}[
+            victim
+        ]
+        for pid in set(targets):
+            os.kill(pid, signal.SIGKILL)
+        launcher.communicate(timeout=60)
+        _wait_until_gone(pids)
+        assert main(["status", str(output)]) == 75, f"turn {number} left nothing for the next"
+        known.update(pids)
+    assert main([*map(str, arguments), str(output)]) == 0
+    assert main([*map(str, arguments), str(tmp_path / "alone")]) == 0
+    assert tree(output) == tree(tmp_path / "alone")
+
+
+def test_sigterm_stops_a_launch(single: tuple[Path, str, dict[str, str]], tmp_path: Path) -> None:
+    """A launcher that is told to end takes its ranks with it, `status` says unfinished, and the next run goes on."""
     recipe, pattern, expected = single
     arguments = ["run", str(recipe), "--shards", pattern, "-o", str(tmp_path / "out")]
     launcher = launch(*arguments)
-    pids = _wait_for_ranks(tmp_path / "out", 2)
-    targets = {"rank": [pids[1]], "launcher": [launcher.pid], "all": [launcher.pid, *pids]}[victim]
-    for pid in targets:
-        os.kill(pid, signal.SIGKILL)
+    pids = _wait_for_ranks(tmp_path / "out", 2, set())
+    launcher.send_signal(signal.SIGTERM)
     launcher.communicate(timeout=60)
-    deadline = time.monotonic() + 30
-    while any(_is_running(pid) for pid in pids):
-        assert time.monotonic() < deadline, "a rank outlived its launcher"
-        time.sleep(0.1)
+    _wait_until_gone(pids)
+    assert main(["status", str(tmp_path / "out")]) == 75
     assert main(arguments) == 0
     assert tree(tmp_path / "out") == expected
 
 
-def _wait_for_ranks(output: Path, ranks: int) -> list[int]:
-    """Process numbers of the ranks, once each of them is at work."""
-    deadline = time.monotonic() + 90
+def _wait_until_gone(pids: Sequence[int]) -> None:
+    deadline = time.monotonic() + 30
+    while any(_is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a rank outlived its launcher"
+        time.sleep(0.1)
+
+
+def _wait_for_ranks(output: Path, ranks: int, known: Set[int]) -> list[int]:
+    """Process numbers of the ranks that are not ``known``, once each of them is at work."""
+    deadline = time.monotonic() + 120
     while True:
         events = list(read_events(output / "wdsfilter" / "events")) if output.exists() else []
-        pids = sorted({int(e["process"].rpartition(".")[2]) for e in events if e["event"] == "loaded"})
+        pids = {_pid(event) for event in events if event["event"] == "loaded"} - known
         if len(pids) == ranks:
-            return pids
+            return sorted(pids)
         assert time.monotonic() < deadline, "the ranks never started"
         time.sleep(0.05)
+
+
+def _pid(event: Mapping[str, Any]) -> int:
+    return int(event["process"].rpartition(".")[2])
 
 
 def _is_running(pid: int) -> bool:

@@ -14,6 +14,7 @@ from tests.runs import make_shards, write_recipe
 from wdsfilter import storage
 from wdsfilter.cli import main
 from wdsfilter.errors import OutputError
+from wdsfilter.output import OutputFolder
 
 
 def test_put_if_absent_gives_a_name_once(tmp_path: Path) -> None:
@@ -24,6 +25,18 @@ def test_put_if_absent_gives_a_name_once(tmp_path: Path) -> None:
     assert not storage.put_if_absent(tmp_path / "1", tmp_path / "sub/final")
     assert (tmp_path / "sub/final").read_bytes() == b"0"
     assert (tmp_path / "sub/final").samefile(tmp_path / "0"), "a copy would be visible before it is whole"
+
+
+def test_a_derived_file_is_replaced_whole(tmp_path: Path) -> None:
+    """Whoever reads a derived file while it is renewed reads the old one to its end, or the new one."""
+    folder, final = OutputFolder(tmp_path), tmp_path / "sizes.json"
+    folder.replace(b"old" * 1000, final)
+    with final.open("rb", buffering=0) as reader:
+        begun = reader.read(10)
+        folder.replace(b"new", final)
+        assert begun + reader.read() == b"old" * 1000
+    assert final.read_bytes() == b"new"
+    assert not list((tmp_path / "wdsfilter/tmp").iterdir())
 
 
 def test_what_gets_its_name_has_been_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
