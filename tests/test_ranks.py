@@ -103,7 +103,7 @@ def _turns(seed: int) -> list[tuple[int, str]]:
 def test_killed_in_turn(turns: list[tuple[int, str]], tmp_path: Path) -> None:
     """1, 2, 3 processes in turn on one folder; a rank, the launcher or all killed: the same tree, and no orphan."""
     pattern, output = make_shards(tmp_path / "in", 6 + 2 * len(turns), 40), tmp_path / "out"
-    arguments = ["run", write_recipe(tmp_path, SLOW), "--shards", pattern, "-o"]
+    arguments = ["run", str(write_recipe(tmp_path, SLOW)), "--shards", pattern, "-o"]
     chance, known = random.Random(len(turns)), set[int]()
     for number, (ranks, victim) in enumerate(turns):
         alone = ranks == 1
@@ -120,8 +120,8 @@ def test_killed_in_turn(turns: list[tuple[int, str]], tmp_path: Path) -> None:
         _wait_until_gone(pids)
         assert main(["status", str(output)]) == 75, f"turn {number} left nothing for the next"
         known.update(pids)
-    assert main([*map(str, arguments), str(output)]) == 0
-    assert main([*map(str, arguments), str(tmp_path / "alone")]) == 0
+    assert main([*arguments, str(output)]) == 0
+    assert main([*arguments, str(tmp_path / "alone")]) == 0
     assert tree(output) == tree(tmp_path / "alone")
 
 
