@@ -112,6 +112,8 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
         try:
             header = ledger.read_header(path)
             rows = list(ledger.read_rows(path))
+            for column in ("key", "offset", "length", "status", "reason", "image_sha256"):
+                rows and rows[0][column]  # a damaged schema names them otherwise
         except (OutputError, ValueError, KeyError, TypeError, OSError) as error:
             yield f"{path}: not readable ({error}); remove it and {folder.shard(name)}, and run again"
             unreadable.add(name)
