@@ -27,7 +27,7 @@ types: $(VENV)/dev-installed
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# LOCKED=1 (CI) installs only files whose SHA-256 requirements/ holds; without it, versions of constraints.txt.
+# LOCKED=1 installs only files whose SHA-256 requirements/ holds; without it, versions of constraints.txt.
 ifdef LOCKED
 $(VENV)/run-installed $(VENV)/dev-installed: setup.cfg pyproject.toml $(LOCK) | $(VENV)/bin/python
 	$(PIP) install --require-hashes --no-deps -r $(LOCK)

@@ -93,6 +93,9 @@ def read_selection(folder: OutputFolder) -> RunRecord:
     return RunRecord((), judges, output, (), _ANY_SIZE, fingerprints, {})
 
 
+_COLUMNS = frozenset({"key", "offset", "length", "status", "reason", "image_sha256"})
+
+
 def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
     """Every broken promise of a run or a selection, as a sentence; nothing when all hold.
 
@@ -112,8 +115,8 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
         try:
             header = ledger.read_header(path)
             rows = list(ledger.read_rows(path))
-            for column in ("key", "offset", "length", "status", "reason", "image_sha256"):
-                rows and rows[0][column]  # a damaged schema names them otherwise
+            if rows and (missing := _COLUMNS - rows[0].keys()):
+                raise ValueError(f"no column {', '.join(sorted(missing))}")
         except (OutputError, ValueError, KeyError, TypeError, OSError) as error:
             yield f"{path}: not readable ({error}); remove it and {folder.shard(name)}, and run again"
             unreadable.add(name)
