@@ -86,8 +86,11 @@ def s3_server() -> Iterator[tuple[str, Gate]]:
 
 def speak_to(address: str, patch: pytest.MonkeyPatch) -> None:
     """Have this process and its children use that server, without pauses between tries."""
+    import s3fs
+
     for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
         patch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # those that were made without these
     patch.setattr(retry, "FIRST_PAUSE", 0.0)
 
 

@@ -68,7 +68,10 @@ def judges_of(record: Record) -> dict[str, Any]:
     """Id -> whether the judge decides about samples, and SHA-256 of its model's files, of a record's judges."""
     return {
         name: {
-            "decides": any(value is not None for value in record["decision"]["judges"][name].values()),
+            "decides": any(
+                value is not None and value is not False
+                for value in record["decision"]["judges"][name].values()
+            ),
             "model": record["scoring"]["judges"][name]["identity"].get("model", {}),
         }
         for name in record["scoring"]["order"]
