@@ -140,7 +140,10 @@ def test_every_failpoint_is_killed_at() -> None:
     assert tried == set(failpoints.NAMES)
 
 
-@pytest.mark.parametrize("other_scores", [False, True], ids=["same-scores", "other-scores"])
+@pytest.mark.parametrize(
+    "other_scores",
+    [pytest.param(False, marks=pytest.mark.nightly, id="same-scores"), pytest.param(True, id="other-scores")],
+)
 @pytest.mark.parametrize(
     "place",
     ["claim.taken", "shard.begun", "shard.written", "ledger.written", "ledger.linked", "shard.linked"],
