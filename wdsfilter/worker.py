@@ -32,7 +32,7 @@ ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
     "TOKENIZERS_PARALLELISM": "false",
     "CUDA_VISIBLE_DEVICES": "",
-    # One image's pages are kept for the next one. Getting them anew takes longer than cutting it into patches.
+    # One image's pages are kept for the next one, instead of being given back and asked for again.
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
     "PILLOW_BLOCKS_MAX": "8",

@@ -19,12 +19,12 @@ from wdsfilter import storage
 from wdsfilter.errors import OutputError, QuestionError
 from wdsfilter.select.duplicates import BEST_FIRST, first_of, without_near
 from wdsfilter.select.expression import Expression, compile_expression
-from wdsfilter.select.question import Question, draw_below, lines, seeded
+from wdsfilter.select.listed import fill_lists
+from wdsfilter.select.question import Question, draw_below, seeded
 from wdsfilter.select.sources import Source, default_worth
 from wdsfilter.storage import StoredPath
 
 _ROWS_PER_GROUP = 4096
-_LINES_AT_ONCE = 100_000
 _PLACE = ("key", "offset", "length", "status", "reason", "detail")
 
 
@@ -116,7 +116,7 @@ def _ask(
     )
     by = worth(question, sources)
     better = compile_expression(connection, by, "--by", sources) if by is not None else None
-    _fill_lists(connection, question, sources[0])
+    fill_lists(connection, question, sources[0])
     _close(connection, [*(source.folder.ledgers for source in sources), temporary])
     for expression, option, kind in ((where, "--where", "BOOLEAN"), (better, "--by", "DOUBLE")):
         if expression is not None:
@@ -161,34 +161,6 @@ def _from(sources: Sequence[Source]) -> str:
     )
     readable = " AND ".join(f"s{n}.status <> 'unreadable'" for n in range(len(sources)))
     return f"FROM v0 AS s0{joined} WHERE {readable}"
-
-
-def _fill_lists(connection: duckdb.DuckDBPyConnection, question: Question, source: Source) -> None:
-    connection.execute("CREATE TABLE listed (shard VARCHAR, key VARCHAR)")
-    connection.execute("CREATE TABLE taken_down (value VARCHAR)")
-    if question.keys is not None:
-        rows = [line.rpartition("\t") for line in lines(question.keys)]
-        _insert(
-            connection, "listed", {"shard": [s or None for s, _, _ in rows], "key": [k for *_, k in rows]}
-        )
-    if question.drop_keys is not None:
-        known = ("shard", *(c.name for c in source.columns if pa.types.is_string(c.type)))
-        if question.drop_on not in known:
-            raise QuestionError(
-                f"--on {question.drop_on}: no such column of text; there are: {', '.join(known)}"
-            )
-        _insert(connection, "taken_down", {"value": lines(question.drop_keys)})
-
-
-def _insert(
-    connection: duckdb.DuckDBPyConnection, table: str, values: Mapping[str, Sequence[str | None]]
-) -> None:
-    for batch in pa.table({n: pa.array(v, pa.string()) for n, v in values.items()}).to_batches(
-        _LINES_AT_ONCE
-    ):
-        connection.register("batch", batch)
-        connection.execute(f"INSERT INTO {table} SELECT * FROM batch")
-        connection.unregister("batch")
 
 
 def _check_type(
