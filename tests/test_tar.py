@@ -13,14 +13,14 @@ import pytest
 from tests.shards import block, flipped, member, padded, pairs, pax, record, stream, tar_bytes
 from wdsfilter.errors import ReadError
 from wdsfilter.samples import Damage
-from wdsfilter.shards import tar
+from wdsfilter.shards import archive, tar
 
 END = bytes(2 * tar.BLOCK)
 LIMIT = 1 << 20
 
 
-def entries(data: bytes, max_member: int = LIMIT) -> list[tar.Entry | Damage]:
-    return list(tar.members(stream(data), max_member=max_member))
+def entries(data: bytes, max_member: int = LIMIT) -> list[archive.Entry | Damage]:
+    return list(archive.members(stream(data), max_member=max_member))
 
 
 def words(data: bytes, max_member: int = LIMIT) -> list[str]:
@@ -37,10 +37,10 @@ def test_entries_lie_where_they_say(format: int) -> None:
     long = "folder/" * 20 + "name.jpg"  # fits ustar's two fields, is long for GNU and pax
     data = tar_bytes([("a.jpg", b"x" * 600), (long, b"y"), ("c.jpg", b"")], format)
     found = entries(data)
-    assert [e.name for e in found if isinstance(e, tar.Entry)] == ["a.jpg", long, "c.jpg"]
+    assert [e.name for e in found if isinstance(e, archive.Entry)] == ["a.jpg", long, "c.jpg"]
     at = 0
     for entry in found:
-        assert isinstance(entry, tar.Entry)
+        assert isinstance(entry, archive.Entry)
         assert entry.offset == at
         assert words(data[entry.offset : entry.end] + END) == [entry.name]
         at = entry.end
@@ -139,7 +139,7 @@ def test_global_headers_hold_until_they_are_replaced() -> None:
     data += block(b"a.jpg") + padded(b"abc") + pax(record(b"size", b"1")) + block(b"b.jpg") + padded(b"d")
     data += block(b"c.jpg") + padded(b"efg") + pax(record(b"comment", b"the end"), kind=b"g")
     found = entries(data + END)
-    assert [(e.name, bytes(e.data)) for e in found if isinstance(e, tar.Entry)] == [
+    assert [(e.name, bytes(e.data)) for e in found if isinstance(e, archive.Entry)] == [
         ("a.jpg", b"abc"),
         ("b.jpg", b"d"),
         ("c.jpg", b"efg"),
@@ -187,7 +187,7 @@ def test_every_flipped_bit_of_a_header_is_damage() -> None:
     """
     data = tar_bytes(pairs(1))
     second = entries(data)[0]
-    assert isinstance(second, tar.Entry)
+    assert isinstance(second, archive.Entry)
     sound = words(data)
     for bit in range(8 * tar.BLOCK):
         found = words(flipped(data, 8 * second.end + bit))
@@ -210,7 +210,9 @@ def test_a_large_member_is_read_past() -> None:
     data = tar_bytes([("a.bin", bytes(40 << 20)), ("b.jpg", b"b")])
     source = stream(data)
     tracemalloc.start()
-    found = [(e.name, e.flaw) for e in tar.members(source, max_member=LIMIT) if isinstance(e, tar.Entry)]
+    found = [
+        (e.name, e.flaw) for e in archive.members(source, max_member=LIMIT) if isinstance(e, archive.Entry)
+    ]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == [("a.bin", "too_large"), ("b.jpg", "")]
@@ -235,4 +237,6 @@ def test_read_errors_are_not_damage() -> None:
 
     start = tar_bytes(pairs(2))[:2048]
     with pytest.raises(ReadError, match="connection reset"):
-        list(tar.members(cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, Broken()))), max_member=LIMIT))
+        list(
+            archive.members(cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, Broken()))), max_member=LIMIT)
+        )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from wdsfilter.samples import Damage, Member, Sample, Unreadable
-from wdsfilter.shards import tar
+from wdsfilter.shards import archive, tar
 
 _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 _META = re.compile(r"__[^/]*__($|/)")
@@ -44,7 +44,7 @@ class _Group:
     reason: str = ""
     detail: str = ""
 
-    def add(self, entry: tar.Entry, extension: str, max_bytes: int) -> None:
+    def add(self, entry: archive.Entry, extension: str, max_bytes: int) -> None:
         self.end = entry.end
         self.size += len(entry.data) + tar.BLOCK
         if entry.flaw:
@@ -91,7 +91,7 @@ def read_samples(
     """
     seen: set[bytes] = set()
     group: _Group | None = None
-    for entry in tar.members(stream, max_member=max_sample_bytes):
+    for entry in archive.members(stream, max_member=max_sample_bytes):
         if isinstance(entry, Damage):
             if group is not None:
                 group.reason, group.detail = "incomplete", f"the shard is damaged after it: {entry.reason}"
