@@ -46,11 +46,11 @@ MUTATIONS = (
         "a shard's final name is opened directly",
         (
             Edit(
-                "output.py",
+                "commit.py",
                 "self._tar_path = folder.temporary()",
                 "self._tar_path = folder.shard(shard.name)",
             ),
-            Edit("output.py", "        self._tar_path.unlink(missing_ok=True)\n", ""),
+            Edit("commit.py", "        self._tar_path.unlink(missing_ok=True)\n", ""),
         ),
         "tests/test_kills.py -k 'commits and ledger.linked'",
     ),
@@ -95,7 +95,7 @@ MUTATIONS = (
         "the shard is linked before its ledger",
         (
             Edit(
-                "output.py",
+                "commit.py",
                 "        final = self._folder.ledger(self._shard.name)\n        if not storage",
                 "        if output is not None:\n"
                 "            _link_shard(self._folder, self._tar_path, self._shard, output)\n"
@@ -150,7 +150,7 @@ MUTATIONS = (
     ),
     Mutation(
         "who lost a race links a shard of its own scores",
-        (Edit("output.py", "if header.output == output:", "if output is not None:"),),
+        (Edit("commit.py", "if header.output == output:", "if output is not None:"),),
         "tests/test_pipeline.py",
     ),
     Mutation(

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from benchmarks import overlap
 from benchmarks.sleeper import Sleeper
 from wdsfilter import pipeline, stages
-from wdsfilter.output import ShardOutput
+from wdsfilter.commit import ShardOutput
 from wdsfilter.samples import Numbers
 
 Span = tuple[float, float]

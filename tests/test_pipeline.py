@@ -18,10 +18,11 @@ import pytest
 from tests.prepares import Journal
 from tests.runs import make_shards, members, write_shard
 from wdsfilter import ledger, storage
+from wdsfilter.commit import Fingerprints, ShardOutput
 from wdsfilter.errors import JudgeError, OutputError, ReadError
 from wdsfilter.guard import guard_trouble
 from wdsfilter.judges import Judge
-from wdsfilter.output import Fingerprints, OutputFolder, ShardOutput
+from wdsfilter.output import OutputFolder
 from wdsfilter.pipeline import Runner, process_shard, run
 from wdsfilter.plan import plan
 from wdsfilter.recipe import Guard, Recipe, parse

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from wdsfilter import fingerprint, ledger
 from wdsfilter.claims import Claims
+from wdsfilter.commit import is_complete, rebuild
 from wdsfilter.errors import GuardTripped, Interrupted
 from wdsfilter.failpoints import hit
 from wdsfilter.guard import GuardWatch
 from wdsfilter.judges import Judge, Runtime
 from wdsfilter.ledger import Header
-from wdsfilter.output import OutputFolder, is_complete, rebuild
+from wdsfilter.output import OutputFolder
 from wdsfilter.overlap import behind
 from wdsfilter.panel import Panel, ignore
 from wdsfilter.plan import Job, check_record, first_samples, make_job

@@ -11,9 +11,10 @@ from itertools import islice
 from pathlib import Path
 
 from wdsfilter import fingerprint, ledger, scores, storage
+from wdsfilter.commit import Fingerprints
 from wdsfilter.errors import InputError, OutputError, ReadError
 from wdsfilter.judges import Runtime
-from wdsfilter.output import Fingerprints, OutputFolder
+from wdsfilter.output import OutputFolder
 from wdsfilter.panel import CHECKED_PAIRS
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Damage, Pair, Sample, Unreadable

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from wdsfilter import scores, storage
+from wdsfilter.commit import Fingerprints, ShardOutput
 from wdsfilter.decide import decide_one
 from wdsfilter.errors import OutputError, ReadError
 from wdsfilter.ledger import Header, Row
-from wdsfilter.output import Fingerprints, OutputFolder, ShardOutput
+from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import JudgeSpec, Recipe
 from wdsfilter.samples import KEPT, Damage, Decision, Numbers, Pair, Prepared, Sample, Unreadable
 from wdsfilter.scorer import Scorer

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from wdsfilter.commit import is_complete
 from wdsfilter.errors import OutputError
 from wdsfilter.events import read_events
 from wdsfilter.ledger import Counts
-from wdsfilter.output import OutputFolder, is_complete
+from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Tolerate
 from wdsfilter.shards.source import Shard
 from wdsfilter.summary import EXIT_DAMAGED, EXIT_DONE, EXIT_GUARD, EXIT_INTERRUPTED, Tally, troubles

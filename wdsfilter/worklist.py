@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from wdsfilter.claims import Claims
+from wdsfilter.commit import is_complete, rebuild
 from wdsfilter.errors import ReadError
-from wdsfilter.output import OutputFolder, is_complete, rebuild
+from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Recipe
 from wdsfilter.shards.source import Shard
 

@@ -20,10 +20,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from wdsfilter import fingerprint, launch, ledger, storage
+from wdsfilter.commit import is_complete
 from wdsfilter.errors import OutputError
 from wdsfilter.failpoints import hit
 from wdsfilter.ledger import Header, LedgerWriter
-from wdsfilter.output import OutputFolder, is_complete
+from wdsfilter.output import OutputFolder
 from wdsfilter.select.copying import Copying
 from wdsfilter.shards.writer import ShardWriter, Written
 from wdsfilter.storage import StoredPath
