@@ -17,12 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from wdsfilter.engine.checkpoint import Checkpoint
+from wdsfilter.engine.checkpoint import TOKENIZER_CONFIG, Checkpoint
 from wdsfilter.engine.layout import plain_tokenizer
 from wdsfilter.errors import JudgeError
-
-CONFIG = "tokenizer_config.json"
-"""Read beside ``tokenizer.json``: which tokens pad, and what is done to a text before it is encoded."""
 
 _SHRINKING = 8  # characters that normalisation makes one of; generous, as it only bounds work
 _NEVER = -1e9  # log-probability of a piece that a caption must not become
@@ -60,7 +57,7 @@ class Captions:
 def build_captions(checkpoint: Checkpoint, limit: int) -> Captions:
     """How a checkpoint's tokenizer makes ids of a text, ``limit`` at most. Raises JudgeError."""
     content = checkpoint.read("tokenizer.json")
-    settings = checkpoint.read(CONFIG)
+    settings = checkpoint.read(TOKENIZER_CONFIG)
     controls = {token["content"]: int(token["id"]) for token in content.get("added_tokens", ())}
     pad = settings.get("pad_token")
     pad = pad.get("content") if isinstance(pad, dict) else pad

@@ -23,6 +23,9 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
 PROCESSOR = ("tokenizer.json", "preprocessor_config.json", "processor_config.json")
 """What turns pairs into its input. The chat template is not among them: the layout is our own."""
 
+TOKENIZER_CONFIG = "tokenizer_config.json"
+"""Read beside ``tokenizer.json``: which tokens pad, and what is done to a text before it is encoded."""
+
 BUILT_IN = "built-in"
 """Name of the judge that comes with wdsfilter; it knows the small world of the demo only."""
 

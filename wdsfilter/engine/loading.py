@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from transformers.utils import logging as progress
 
 from wdsfilter.engine.attention import PACKED, place_of_bounds
-from wdsfilter.engine.checkpoint import Checkpoint, architecture
+from wdsfilter.engine.checkpoint import WEIGHTS, Checkpoint, architecture
 from wdsfilter.engine.model import Model
 from wdsfilter.engine.pixels import PatchPlan
 from wdsfilter.errors import JudgeError
@@ -116,6 +116,18 @@ def resolve_dtype(dtype: str, device: str) -> str:
     if torch.device(device).type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def identity(
+    model: Checkpoint, processor: Checkpoint, files: Iterable[str], *, dtype: str, device: str
+) -> dict[str, Any]:
+    """What determines a score beside a judge's options: hashes of the model's files and of those of the processor
+    that match ``files``, and the dtype that is computed in."""
+    return {
+        "dtype": resolve_dtype(dtype, device),
+        "model": model.digests(WEIGHTS),
+        "processor": processor.digests(files),
+    }
 
 
 def single_threads(count: int) -> ThreadPoolExecutor:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from wdsfilter.engine.checkpoint import TOKENIZER_CONFIG, WEIGHTS, Checkpoint, locate
 from wdsfilter.judges import JudgeOptions, Runtime, decides, locates
 from wdsfilter.samples import Decision, Numbers
 
 if TYPE_CHECKING:
-    from wdsfilter.engine.checkpoint import Checkpoint
     from wdsfilter.engine.fluency import Fluency
 
 SCORING_VERSION = 1
 """Raised by whatever changes a score that options and weights do not show."""
+
+_PROCESSOR = ("tokenizer.json", TOKENIZER_CONFIG)
 
 
 class Options(JudgeOptions):
@@ -53,17 +55,11 @@ def decide(options: Options, numbers: Numbers) -> Decision | None:
 
 
 def identify(options: Options, runtime: Runtime) -> Mapping[str, Any]:
-    from wdsfilter.engine.captions import CONFIG
-    from wdsfilter.engine.checkpoint import WEIGHTS
-    from wdsfilter.engine.loading import resolve_dtype
+    from wdsfilter.engine.loading import identity
 
     checkpoint = _checkpoint(options)
-    return {
-        "scoring_version": SCORING_VERSION,
-        "dtype": resolve_dtype(options.dtype, runtime.device),
-        "model": checkpoint.digests(WEIGHTS),
-        "processor": checkpoint.digests(("tokenizer.json", CONFIG)),
-    }
+    told = identity(checkpoint, checkpoint, _PROCESSOR, dtype=options.dtype, device=runtime.device)
+    return {"scoring_version": SCORING_VERSION, **told}
 
 
 def load(options: Options, runtime: Runtime) -> Fluency:
@@ -82,7 +78,4 @@ def load(options: Options, runtime: Runtime) -> Fluency:
 
 
 def _checkpoint(options: Options) -> Checkpoint:
-    from wdsfilter.engine.captions import CONFIG
-    from wdsfilter.engine.checkpoint import WEIGHTS, locate
-
-    return locate(options.model, options.revision, (*WEIGHTS, "tokenizer.json", CONFIG))
+    return locate(options.model, options.revision, (*WEIGHTS, *_PROCESSOR))

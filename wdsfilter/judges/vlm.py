@@ -168,17 +168,11 @@ def resolve(options: Options) -> tuple[Options, Sequence[str]]:
 
 
 def identify(options: Options, runtime: Runtime) -> Mapping[str, Any]:
-    """Hashes of all files that determine a score, the dtype that is computed in, and our own version."""
-    from wdsfilter.engine.checkpoint import PROCESSOR, WEIGHTS
-    from wdsfilter.engine.loading import resolve_dtype
+    from wdsfilter.engine.checkpoint import PROCESSOR
+    from wdsfilter.engine.loading import identity
 
-    model, processor = _checkpoints(options)
-    return {
-        "scoring_version": SCORING_VERSION,
-        "dtype": resolve_dtype(options.dtype, runtime.device),
-        "model": model.digests(WEIGHTS),
-        "processor": processor.digests(PROCESSOR),
-    }
+    told = identity(*_checkpoints(options), PROCESSOR, dtype=options.dtype, device=runtime.device)
+    return {"scoring_version": SCORING_VERSION, **told}
 
 
 def load(options: Options, runtime: Runtime) -> VlmJudge:
@@ -240,7 +234,7 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
     )
 
 
-def _checkpoints(options: Options) -> Sequence[Checkpoint]:
+def _checkpoints(options: Options) -> tuple[Checkpoint, Checkpoint]:
     """Model and processor: the published fine-tune ships none and uses its base model's."""
     from wdsfilter.engine.checkpoint import PROCESSOR, WEIGHTS, locate
 
