@@ -11,6 +11,7 @@ import pytest
 from tests.fakes import vlm_run
 from tests.pages import HOSTILE, check_harmless, embedded, in_chromium, opened, text_of
 from tests.runs import write_recipe
+from tests.selections import rows_of as selected_rows
 from wdsfilter import ledger
 from wdsfilter.cli import main
 from wdsfilter.demo.world import write_world
@@ -123,18 +124,72 @@ def test_a_run_beside_itself(runs: tuple[Path, Path, str], tmp_path: Path) -> No
 def test_what_cannot_be_compared(
     runs: tuple[Path, Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Runs over other shards, and selections, are refused in one line."""
+    """Runs over other shards are refused in one line, and so is more than one page at once."""
     other = write_world(tmp_path / "in/other", samples=5)
     renamed = json.dumps([{"path": other, "as": "x"}])
     recipe = write_recipe(tmp_path, f"input: {{shards: {renamed}}}\njudges: [scripted]\nguard: off\n")
     assert main(["run", str(recipe), "-o", str(tmp_path / "other")]) == 0
     assert main(["report", str(runs[0]), "--compare", str(tmp_path / "other")]) == 1
     assert "no shard of the same name" in capsys.readouterr().err
-    selection = ["select", str(runs[0]), "--shards", runs[2], "-o", str(tmp_path / "new"), "--workers", "1"]
-    assert main(selection) == 0
-    assert main(["report", str(runs[0]), "--compare", str(tmp_path / "new")]) == 1
-    assert "is a selection" in capsys.readouterr().err
     assert main(["report", str(runs[0]), "--compare", str(runs[1]), "--label", "3"]) == 1
+
+
+@pytest.fixture(scope="module")
+def selections(runs: tuple[Path, Path, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What the second run graded 4 or more, in a shuffled order, and the first one's best 30; their keys changed."""
+    folder = tmp_path_factory.mktemp("selections")
+    shuffled = ["--where", "scripted.grade >= 4", "--shuffle", "--samples-per-shard", "20"]
+    for name, run, question in (("a", runs[1], shuffled), ("b", runs[0], ["--top", "30"])):
+        common = ["--shards", runs[2], "-o", str(folder / name), "--workers", "1"]
+        assert main(["select", str(run), *question, *common]) == 0
+    return folder / "a", folder / "b"
+
+
+def sources_of(selection: Path) -> set[tuple[str, str]]:
+    return {(row["source_shard"], row["source_key"]) for row in rows_of(selection)}
+
+
+def confusion(page: Path) -> list[int]:
+    """Pairs that both keep, A alone, B alone and neither, where both thresholds stand at first."""
+    data = embedded(page)
+    joint, (i, j) = data["joint"], [side["start"] + 1 for side in data["sides"]]
+    both = sum(sum(row[j:]) for row in joint[i:])
+    first, second = sum(map(sum, joint[i:])), sum(sum(row[j:]) for row in joint)
+    return [both, first - both, second - both, sum(map(sum, joint)) - first - second + both]
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["run-first", "selection-first"])
+def test_a_selection_beside_a_run(
+    runs: tuple[Path, Path, str], selections: tuple[Path, Path], swapped: bool, tmp_path: Path
+) -> None:
+    """Of all that the run judged, what the selection does not have is not selected; both show pictures of it."""
+    run, selection, path = runs[0], selections[0], tmp_path / "page.html"
+    sides = (selection, run) if swapped else (run, selection)
+    assert main(["report", str(sides[0]), "--compare", str(sides[1]), "-o", str(path)]) == 0
+    kept = {(row["shard"], row["key"]) for row in selected_rows(run) if row["status"] == "kept"}
+    chosen = sources_of(selection)
+    both, only_run, only_selection = len(kept & chosen), len(kept - chosen), len(chosen - kept)
+    alone = [only_selection, only_run] if swapped else [only_run, only_selection]
+    assert min(both, only_run, only_selection) > 0
+    assert confusion(path) == [both, *alone, 90 - both - sum(alone)]
+    text = path.read_text("utf-8")
+    assert "<code>not selected</code>" in text
+    assert text.count("<img ") > 10
+    check_harmless(path)
+    assert not list((selection / "wdsfilter/tmp").iterdir())
+
+
+def test_two_selections(runs: tuple[Path, Path, str], selections: tuple[Path, Path], tmp_path: Path) -> None:
+    """Every pair that one of two selections has is counted, by the shard and the key that it came from."""
+    path = tmp_path / "page.html"
+    a, b = map(sources_of, selections)
+    assert main(["report", *map(str, (selections[0], "--compare", selections[1], "-o", path))]) == 0
+    assert confusion(path) == [len(a & b), len(a - b), len(b - a), 0]
+    assert "question.top: null in A" in path.read_text("utf-8")
+    keys = path.read_text("utf-8").split('<li class="card"')[1:]
+    shown = [card.rpartition('<p class="where"><code>')[2].partition("</code>")[0] for card in keys]
+    for number in embedded(path)["groups"]["first"]:
+        assert shown[number] in {key for _, key in a - b}
 
 
 @in_chromium

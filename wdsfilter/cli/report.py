@@ -27,7 +27,9 @@ def report(
     seed: Annotated[int, typer.Option(help="Another seed shows, or draws, other samples.")] = 0,
     compare: Annotated[
         str | None,
-        typer.Option(help="Instead, write a page about two runs over the same shards: this is the other."),
+        typer.Option(
+            help="Instead, write a page about two runs or selections of the same shards: this is the other."
+        ),
     ] = None,
     label: Annotated[
         int | None,

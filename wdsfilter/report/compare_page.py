@@ -11,7 +11,7 @@ import numpy as np
 from wdsfilter import fingerprint
 from wdsfilter.report import html, plots
 from wdsfilter.report.cards import Card, make_card, read_pair
-from wdsfilter.report.comparison import Both, Comparison
+from wdsfilter.report.comparison import ABSENT, NOT_SELECTED, Both, Comparison
 from wdsfilter.report.figures import Ints
 from wdsfilter.report.finding import Found
 from wdsfilter.report.measures import Floats
@@ -74,9 +74,11 @@ def render(comparison: Comparison, inputs: Sequence[Shard]) -> bytes:
     )
 
 
-def _differences(first: Opened, second: Opened) -> list[str]:
-    """What one run was told otherwise than the other."""
-    parts = ("scoring", "decision")
+def _differences(first: Opened, second: Opened) -> list[str] | None:
+    """What one run, or selection, was told otherwise than the other; None where they are no two of a kind."""
+    if first.is_selection != second.is_selection:
+        return None
+    parts = ("sources", "question") if first.is_selection else ("scoring", "decision")
     a, b = ({part: opened.record[part] for part in parts} for opened in (first, second))
     return list(fingerprint.differences(a, b, words=("in A", "in B")))
 
@@ -156,15 +158,14 @@ def _map(comparison: Comparison) -> dict[str, Any] | None:
 def _twins(comparison: Comparison, inputs: Sequence[Shard], shown: set[Both]) -> Iterator[tuple[Both, Twin]]:
     """The shown pairs as both runs saw them; pictures from the inputs, or from whichever run kept the pair."""
     sides = comparison.first, comparison.second
-    found = [
-        dict(side.opened.find(inputs, {(name, numbers[side_number]) for name, *numbers in shown}))
-        for side_number, side in enumerate(sides)
-    ]
+    reader = min((side.opened for side in sides), key=lambda opened: opened.is_selection).reader
+    places = [{(name, row) for name, *rows in shown if (row := rows[number]) != ABSENT} for number in (0, 1)]
+    found = [dict(side.opened.find(inputs, there)) for side, there in zip(sides, places, strict=True)]
     held = 0
     for name, a, b in sorted(shown):
-        seen = found[0][name, a], found[1][name, b]
+        seen = _seen(found[0].get((name, a)), found[1].get((name, b)))
         sample = seen[0].sample or seen[1].sample
-        pair = read_pair(sides[0].opened.reader, sample)
+        pair = read_pair(reader, sample)
         first, second = (
             make_card(
                 name,
@@ -178,3 +179,12 @@ def _twins(comparison: Comparison, inputs: Sequence[Shard], shown: set[Both]) ->
         )
         held += len(first.picture.url) if first.picture else 0
         yield (name, a, b), Twin(first, second)
+
+
+def _seen(first: Found | None, second: Found | None) -> tuple[Found, Found]:
+    """What both know of a pair: a selection without it knows that it was not selected."""
+    known = first or second
+    assert known is not None
+    place = {name: known.row[name] for name in ("key", "offset", "length")}
+    absent = Found({**place, "status": "dropped", "reason": NOT_SELECTED, "detail": ""}, None, known.why)
+    return first or absent, second or absent

@@ -1,4 +1,8 @@
-"""Two runs over the same shards, pair by pair: what each keeps, how far their scores go together, who moved."""
+"""Two runs over the same shards, pair by pair: what each keeps, how far their scores go together, who moved.
+
+A selection knows nothing of what it left out. Beside a run, all that the run judged and the selection does not have
+is *not selected*; of two selections each has not selected what the other alone has.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wdsfilter.errors import OutputError
@@ -15,12 +20,17 @@ from wdsfilter.report.figures import Ints, Rows
 from wdsfilter.report.measures import Bools, Floats, Measure, Ruler
 from wdsfilter.report.opened import Opened
 from wdsfilter.report.picks import foremost
+from wdsfilter.report.regrouped import regrouped
 
 _MOST_EDGES = 101
 _PER_GROUP = 16
 
+NOT_SELECTED = "not selected"
+ABSENT = -1
+"""In place of the row's number where a selection does not have the pair."""
+
 Both = tuple[str, int, int]
-"""A shard's name, and the number of a pair's row in the first and in the second ledger."""
+"""A shard's name, and the number of a pair's row in the first and in the second ledger, or :data:`ABSENT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +63,9 @@ class Side:
 
 
 def side(opened: Opened) -> Side:
-    """Raises OutputError for a selection, which knows nothing of what it left out."""
+    """A run, or a selection by the shards that it was made of. Raises OutputError."""
     if opened.is_selection:
-        raise OutputError(
-            f"{opened.folder.root} is a selection; compare the runs that selections are made of"
-        )
+        opened = regrouped(opened)
     if opened.ruler is None:
         return Side(opened, (0.0,), 0)
     edges, start = opened.ruler.main.edges, opened.ruler.main.start
@@ -67,7 +75,7 @@ def side(opened: Opened) -> Side:
 
 @dataclass(slots=True)
 class Comparison:
-    """Counts over all pairs that both runs have; ``only`` counts the pairs that one of them has alone.
+    """Counts over all pairs that are compared; ``only`` counts those that one run (or selection) alone knows of.
 
     ``joint`` [places of the first, places of the second] by :meth:`Side.places`; ``scores`` the same by the edges
     of each side's finest measure, without pairs that one of them did not score; ``fates`` by both reasons
@@ -99,14 +107,14 @@ class Comparison:
         return scales[0] is not None and scales[0] == scales[1]
 
     def add(self, name: str, seed: int) -> None:
-        """Count one shard that both runs have."""
+        """Count the pairs of one shard."""
         sides = self.first, self.second
         columns = [_Columns.of(side, name) for side in sides]
         rows = _matched(sides, name)
         here = [column.take(numbers) for column, numbers in zip(columns, rows, strict=True)]
         a, b = here
         for number, column in enumerate(columns):
-            self.only[number] += len(column.places) - len(rows[number])
+            self.only[number] += column.count - int((rows[number] != ABSENT).sum())
         np.add.at(self.joint, (a.places, b.places), 1)
         self.fates.update(zip(a.fates, b.fates, strict=True))
         self.shards.append((name, len(a.places), int((a.kept == b.kept).sum())))
@@ -135,17 +143,20 @@ class Comparison:
 
 
 def compare(first: Opened, second: Opened, seed: int) -> Comparison:
-    """Reads every shard that both runs judged. Raises OutputError where there is none."""
+    """Reads every shard that both know. Raises OutputError where there is none."""
     found = Comparison(side(first), side(second))
-    shared = [name for name in first.headers if name in second.headers]
-    if not shared:
+    both = [side.opened for side in (found.first, found.second)]
+    known = [set(opened.headers) for opened in both]
+    if not known[0] & known[1]:
         raise OutputError(
             f"{first.folder.root} and {second.folder.root} have judged no shard of the same name"
         )
-    for name in shared:
+    runs = [names for names, opened in zip(known, both, strict=True) if not opened.is_selection]
+    compared = set.intersection(*runs) if runs else set.union(*known)
+    for name in sorted(compared):
         found.add(name, seed)
-    for number, (opened, other) in enumerate(((first, second), (second, first))):
-        alone = (h.counts.samples for name, h in opened.headers.items() if name not in other.headers)
+    for number, opened in enumerate(both):
+        alone = (h.counts.samples for name, h in opened.headers.items() if name not in compared)
         found.only[number] += sum(alone)
     if not found.joint.sum():
         raise OutputError(f"{first.folder.root} and {second.folder.root} have no pair in common")
@@ -154,7 +165,7 @@ def compare(first: Opened, second: Opened, seed: int) -> Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """What is compared of a shard's rows [n]."""
+    """What is compared of a shard's rows [count + 1]; the last is what stands for :data:`ABSENT`."""
 
     places: Ints
     scores: Floats
@@ -164,20 +175,23 @@ class _Columns:
 
     @classmethod
     def of(cls, side: Side, name: str) -> _Columns:
-        batches = list(side.opened.rows_of(name))
+        batches = list(side.opened.rows_of(name)) if name in side.opened.ledgers else []
         finest = side.finest
+        scores = [
+            rows.measures[finest.name] if finest else np.full(len(rows.kept), np.nan) for rows in batches
+        ]
+        fates = [np.where(rows.kept, "kept", rows.reasons) for rows in batches]
         return cls(
-            np.concatenate([side.places(rows) for rows in batches]),
-            np.concatenate(
-                [
-                    rows.measures[finest.name] if finest else np.full(len(rows.kept), np.nan)
-                    for rows in batches
-                ]
-            ),
-            np.concatenate([rows.kept for rows in batches]),
-            np.concatenate([rows.readable for rows in batches]),
-            np.concatenate([np.where(rows.kept, "kept", rows.reasons) for rows in batches]),
+            np.concatenate([*(side.places(rows) for rows in batches), np.zeros(1, np.int64)]),
+            np.concatenate([*scores, np.full(1, np.nan)]),
+            np.concatenate([*(rows.kept for rows in batches), np.zeros(1, bool)]),
+            np.concatenate([*(rows.readable for rows in batches), np.ones(1, bool)]),
+            np.concatenate([*fates, np.array([NOT_SELECTED], object)]),
         )
+
+    @property
+    def count(self) -> int:
+        return len(self.places) - 1
 
     def take(self, rows: Ints) -> _Columns:
         return _Columns(
@@ -187,12 +201,28 @@ class _Columns:
 
 def _matched(sides: tuple[Side, Side], name: str) -> tuple[Ints, Ints]:
     """Numbers of the rows of the same pairs in both ledgers [n]: same key, and same offset, for keys may repeat."""
-    tables = [pq.read_table(s.opened.ledgers[name], columns=["key", "offset"]) for s in sides]
+    tables = [_identities(side.opened, name) for side in sides]
     if tables[0].equals(tables[1]):
         every = np.arange(len(tables[0]))
         return every, every
-    listed = [list(zip(*table.to_pydict().values(), strict=True)) for table in tables]
-    there = {pair: number for number, pair in enumerate(listed[1])}
-    found = [(number, there[pair]) for number, pair in enumerate(listed[0]) if pair in there]
-    rows = np.array(found, np.int64).reshape(-1, 2)
-    return rows[:, 0], rows[:, 1]
+    how = {
+        (False, False): "inner",
+        (True, False): "right outer",
+        (False, True): "left outer",
+        (True, True): "full outer",
+    }[sides[0].opened.is_selection, sides[1].opened.is_selection]
+    a, b = (
+        table.append_column(side, pa.array(np.arange(len(table))))
+        for side, table in zip("ab", tables, strict=True)
+    )
+    joined = a.join(b, ["key", "offset"], join_type=how, use_threads=False)
+    first, second = (joined.column(side).fill_null(ABSENT).to_numpy().astype(np.int64) for side in "ab")
+    order = np.lexsort((second, first))
+    return first[order], second[order]
+
+
+def _identities(opened: Opened, name: str) -> pa.Table:
+    """Key and offset of each of a shard's rows."""
+    if name in opened.ledgers:
+        return pq.read_table(opened.ledgers[name], columns=["key", "offset"])
+    return pa.table({"key": pa.array([], pa.string()), "offset": pa.array([], pa.int64())})

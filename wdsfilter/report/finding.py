@@ -52,9 +52,12 @@ def from_input(url: str, size: int | None, rows: Collection[Row]) -> Iterator[Fo
         yield from _none(rows, str(error))
 
 
-def from_output(path: StoredPath, rows: Collection[Row]) -> Iterator[Found]:
-    """The samples of those of ``rows`` that were kept, from their output shard; only headers are read beside them."""
-    wanted = {row["key"]: row for row in rows if row["status"] == "kept"}
+def from_output(path: StoredPath, rows: Collection[Row], column: str = "key") -> Iterator[Found]:
+    """The samples of those of ``rows`` that were kept, from their output shard; only headers are read beside them.
+
+    ``column`` holds the keys that they have there.
+    """
+    wanted = {row[column]: row for row in rows if row["status"] == "kept"}
     yield from _none(
         [r for r in rows if r["status"] != "kept"], "only in the input shards: give them with --shards"
     )
@@ -72,7 +75,7 @@ def from_output(path: StoredPath, rows: Collection[Row]) -> Iterator[Found]:
                     break
         for key, row in wanted.items():
             start, end = spans.get(key, (-1, 0))
-            yield _at(str(path), {**row, "offset": start, "length": end - start}, row)
+            yield _at(str(path), {"key": key, "offset": start, "length": end - start}, row)
     except (OSError, ReadError, tarfile.TarError) as error:
         yield from _none(wanted.values(), f"the output shard cannot be read: {error}")
 
@@ -93,7 +96,7 @@ def _at(url: str, place: Row, row: Row | None = None) -> Found:
     [data] = read_ranges([Range(url, place["offset"], place["length"])])
     stream = cast(BinaryIO, io.BytesIO(data + bytes(tar.RECORD)))
     sample = next(read_samples(stream), None)
-    return _checked(row, sample)
+    return _checked(row, sample, place["key"])
 
 
 def _streamed(url: str, rows: Collection[Row]) -> Iterator[Found]:
@@ -102,16 +105,17 @@ def _streamed(url: str, rows: Collection[Row]) -> Iterator[Found]:
     with storage.open_read(url) as raw:
         for sample in read_samples(decompressed(raw)):
             if wanted and sample.offset in wanted:
-                yield _checked(wanted.pop(sample.offset), sample)
+                row = wanted.pop(sample.offset)
+                yield _checked(row, sample, row["key"])
             if not wanted:
                 return
     yield from _none(wanted.values(), "the input shard ends before it")
 
 
-def _checked(row: Row, sample: object) -> Found:
+def _checked(row: Row, sample: object, key: str) -> Found:
     if not isinstance(sample, Sample):
         return Found(row, None, str(row["detail"] or "not a whole sample"))
-    if sample.key != row["key"]:
+    if sample.key != key:
         return Found(row, None, "the input shard is not the one that was judged")
     return Found(row, sample)
 

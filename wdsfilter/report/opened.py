@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from wdsfilter import fingerprint
 from wdsfilter.errors import InputError, OutputError
 from wdsfilter.evaluate.labels import FileLabels
-from wdsfilter.ledger import Header
+from wdsfilter.ledger import Header, Row
 from wdsfilter.output import OutputFolder
 from wdsfilter.pairs import PairReader
 from wdsfilter.report.figures import Rows, read_batches
@@ -33,7 +33,7 @@ _SCORE_MEMBER_BYTES = 1024
 @dataclass(frozen=True, slots=True)
 class Opened:
     """``record`` is what ``run.json`` or ``select.json`` holds; ``order`` the judges, in order; ``added`` the bytes
-    that its scores add to a kept sample."""
+    that its scores add to a kept sample. ``is_regrouped``: :mod:`wdsfilter.report.regrouped` made its ledgers."""
 
     folder: OutputFolder
     status: Status
@@ -46,6 +46,7 @@ class Opened:
     truth: Truth
     reader: PairReader
     added: int
+    is_regrouped: bool = False
 
     @property
     def scoring(self) -> str:
@@ -78,8 +79,8 @@ class Opened:
         for name, here in groupby(read_picked(places, self.ledgers), key=lambda item: item[0][0]):
             rows = list(here)
             listed = [row for _, row in rows]
-            if self.is_selection or not inputs:
-                found = from_output(self.folder.shard(name), listed)
+            if not inputs or (self.is_selection and not self.is_regrouped):
+                found = self._from_output(name, listed)
             elif name in urls:
                 found = from_input(urls[name], self.headers[name].input.size, listed)
             else:
@@ -87,6 +88,17 @@ class Opened:
             by_row = {id(row): place for place, row in rows}  # a key alone may be there twice
             for item in found:
                 yield by_row[id(item.row)], item
+
+    def _from_output(self, name: str, rows: Sequence[Row]) -> Iterator[Found]:
+        if not self.is_regrouped:
+            yield from from_output(self.folder.shard(name), rows)
+            return
+        for shard, here in groupby(sorted(rows, key=_selected_shard), key=_selected_shard):
+            yield from from_output(self.folder.shard(shard), list(here), "selected_key")
+
+
+def _selected_shard(row: Row) -> str:
+    return str(row["selected_shard"])
 
 
 def open_folder(folder: OutputFolder) -> Opened:
