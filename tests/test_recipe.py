@@ -144,6 +144,17 @@ def test_an_override_of_all_options_leaves_the_other_judges(tmp_path: Path) -> N
         load_recipe(path, ["judges.rules=off"])
 
 
+def test_numbers_with_exponents_are_numbers(tmp_path: Path) -> None:
+    """`2e-3` is a number in a recipe and in an override, though PyYAML reads a word; `e3` and `2e` are words."""
+    path = write_recipe(tmp_path, "[2e-3, 1E5, +.5e1, 2.e+3, 2e, e3, 2e-3x]\n")
+    assert read_recipe(str(path)) == [0.002, 1e5, 5.0, 2000.0, "2e", "e3", "2e-3x"]
+    recipe = write_recipe(tmp_path, "judges: [rules]\n")
+    assert (
+        load_recipe(str(recipe), ["judges.rules.max_aspect=3e0"]).judges[0].options.model_dump()["max_aspect"]
+        == 3.0
+    )
+
+
 def test_overrides_reach_every_key(tmp_path: Path) -> None:
     """PATH=VALUE sets sections' keys and, by their ids, judges' options; values are YAML."""
     path = write_recipe(tmp_path, "judges: [rules, scripted: {id: fixed, table: {a: 1}}]\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def read_recipe(name: str, overrides: Iterable[str] = ()) -> Any:
     """The content of the recipe ``name``, not validated, with overrides applied. Raises RecipeError."""
     path = find_recipe(name)
     try:
-        raw = yaml.load(path.read_bytes(), Loader=_StrictLoader)
+        raw = read_yaml(path.read_bytes())
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: {' '.join(str(error).split())}") from error
     for override in overrides:
@@ -69,8 +70,16 @@ def read_recipe(name: str, overrides: Iterable[str] = ()) -> Any:
     return raw
 
 
+def read_yaml(text: str | bytes) -> Any:
+    """The content of a recipe or of a part of one. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_StrictLoader)
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """YAML without tags that construct objects, and without keys that silently replace others."""
+    """YAML without tags that construct objects, and without keys that silently replace others.
+
+    ``2e-3`` is a number, as in YAML 1.2 and unlike in PyYAML.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -82,12 +91,17 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), [*"-+.0123456789"]
+)
+
+
 def _apply(raw: Any, override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise RecipeError(f"--set {override}: expected PATH=VALUE, such as judges.vlm.at_least.grade=8")
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {override}: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):

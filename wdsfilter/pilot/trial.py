@@ -16,6 +16,7 @@ from wdsfilter.evaluate.figures import spearman
 from wdsfilter.output import OutputFolder
 from wdsfilter.pilot.ledgers import Judged
 from wdsfilter.plan import Job
+from wdsfilter.recipe_files import read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def parse_trials(options: Sequence[str]) -> list[Trial]:
     for option in options:
         path, equals, text = option.partition("=")
         try:
-            values = yaml.safe_load(f"[{text}]")
+            values = read_yaml(f"[{text}]")
         except yaml.YAMLError:
             values = []
         if not equals or not values:
