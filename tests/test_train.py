@@ -131,6 +131,8 @@ def test_stock_transformers_loads_it(
         PIXELS["min_pixels"],
         PIXELS["max_pixels"],
     )
+    # who may read one of its files may read all
+    assert len({path.stat().st_mode for path in output.iterdir() if path.is_file()}) == 1
 
 
 def test_held_out_figures_are_the_judges_own(tiny_checkpoint: Path, shard: Path, tmp_path: Path) -> None:

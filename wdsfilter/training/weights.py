@@ -111,6 +111,7 @@ def save_checkpoint(
     copy_processor(processor, temporary, contract)
     write_contract(temporary, contract)
     for path in sorted(temporary.iterdir(), key=lambda path: path.name == FILE):
+        shutil.copymode(temporary / FILE, path)  # safetensors lets nobody else read what it writes
         os.replace(path, folder / path.name)
     temporary.rmdir()
 
