@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import Browser, browser
 from tests.checkpoints import score_last_checkpoint, tiny_checkpoint, windowed_checkpoint
 from tests.encoders import tiny_clip, tiny_gpt2, tiny_siglip
 from tests.s3 import Gate, new_bucket, s3_server, speak_to
@@ -32,6 +33,13 @@ def ram_path(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser for the tests of one file."""
+    with browser(tmp_path_factory.mktemp("chromium")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.browser import CHROMIUM
+
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028{{ 7 * 7 }} & \"'<!--"
 
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")

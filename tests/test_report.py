@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import Browser
 from tests.fakes import vlm_run
 from tests.pages import HOSTILE, Elements, check_harmless, embedded, in_chromium, opened, text_of
 from tests.runs import jpeg, make_shards, write_recipe, write_shard
@@ -15,6 +16,7 @@ from wdsfilter import ledger
 from wdsfilter.cli import main
 from wdsfilter.demo.world import write_world
 from wdsfilter.output import OutputFolder
+from wdsfilter.report import html as html_module
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +216,99 @@ def test_in_a_browser_slider_and_search_work(page: Path, tmp_path: Path) -> None
     worth = [int(row["score"]) >= 9 for row in judged]
     for cell, wanted in zip(confusion, ((1, 1), (1, 0), (0, 1), (0, 0)), strict=True):
         assert cell == sum((keep, good) == wanted for keep, good in zip(passed, worth, strict=True))
+
+
+@in_chromium
+def test_in_a_browser_a_person_moves_the_slider(page: Path, chromium: Browser) -> None:
+    """By keys, by a click and by dragging: counts, share, size, command and each picture's verdict follow."""
+    data, shown = embedded(page), chromium.open(page.as_uri())
+
+    def check(name: str) -> float:
+        measure = next(m for m in data["measures"] if m["name"] == name)
+        place = int(shown.evaluate("document.getElementById('slider').value"))
+        edge, kept = measure["edges"][place], measure["kept"][place]
+        assert shown.text("r-kept") == str(kept)
+        assert shown.text("r-share") == html_module.share(kept, 120)
+        assert shown.text("r-size") == html_module.size(measure["bytes"][place])
+        assert shown.text("r-where") == f"{measure['selects']} >= {edge:g}"
+        verdicts = shown.evaluate(
+            "[...document.querySelectorAll('.card')].map("
+            "(c) => [c.dataset.number, c.querySelector('.state').textContent])"
+        )
+        for number, state in verdicts:
+            card = data["cards"][int(number)]
+            if card["open"]:
+                assert (state == "kept") == (card["values"][name] >= edge)
+        return float(edge)
+
+    shown.evaluate("document.getElementById('slider').focus()")
+    assert check("probability") == 0.5
+    shown.press("ArrowRight", "ArrowRight", "ArrowUp")
+    assert check("probability") == 0.53
+    shown.press("ArrowLeft")
+    assert check("probability") == 0.52
+    shown.press("End")
+    assert check("probability") == 1
+    shown.click("[data-measure=grade]")
+    assert check("grade") == 9
+    shown.drag("#slider", 0.8, 0.4)
+    assert check("grade") == 5
+    shown.click("#slider", 0.6)
+    assert check("grade") == 7
+    shown.click("[data-group=above]")
+    grades = shown.evaluate(
+        "[...document.querySelectorAll('.card:not([hidden])')].map((c) => c.dataset.number)"
+    )
+    assert {data["cards"][int(n)]["values"]["grade"] for n in grades[:3]} == {7.0}
+    shown.click("#reset")
+    assert check("probability") == 0.5
+    assert shown.complaints == []
+
+
+@in_chromium
+def test_in_a_browser_a_search_is_typed(page: Path, chromium: Browser) -> None:
+    """Typed letter by letter, a search leaves the pictures whose captions hold it; captions can be read whole."""
+    shown = chromium.open(page.as_uri(), width=390)
+    shown.click("#search")
+    shown.press(*"Star")
+    captions = shown.evaluate(
+        "[...document.querySelectorAll('.card:not([hidden]) .caption')].map((c) => c.textContent)"
+    )
+    every = shown.evaluate("[...document.querySelectorAll('.caption')].map((c) => c.textContent)")
+    assert sorted(captions) == sorted(c for c in every if "star" in c.lower())
+    assert shown.text("found").startswith(f"{len(captions)} pair")
+    assert shown.evaluate("document.documentElement.scrollWidth") == 390
+    height = "Math.max(...[...document.querySelectorAll('.caption')].map((c) => c.clientHeight))"
+    cut = shown.evaluate(height)
+    shown.click("#whole")
+    assert shown.evaluate(height) > cut
+    assert shown.complaints == []
+
+
+@pytest.mark.parametrize("name", ["grade", "score", "probability"])
+def test_the_command_selects_what_the_page_keeps(
+    world: tuple[Path, str], page: Path, name: str, tmp_path: Path
+) -> None:
+    """The page names the `select` of a threshold: it keeps as many pairs as the page says."""
+    measure = next(m for m in embedded(page)["measures"] if m["name"] == name)
+    place = len(measure["edges"]) // 2
+    where = f"{measure['selects']} >= {measure['edges'][place]:g}"
+    assert main(["select", str(world[0]), "--export", str(tmp_path / "keys.txt"), "--where", where]) == 0
+    assert len((tmp_path / "keys.txt").read_text().splitlines()) == measure["kept"][place] > 0
+
+
+def test_nothing_to_show(tmp_path: Path) -> None:
+    """A run whose pairs never reached the judge with the threshold, or without any pair, says so in a sentence."""
+    write_shard(tmp_path / "in/s.tar", ["a", "b"], "short")
+    out, common = tmp_path / "out", ["--shards", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    assert main(["run", str(write_recipe(tmp_path)), *common]) == 0
+    for ledgers, sentence in ((True, "No pair came as far as"), (False, "No pair has been judged yet")):
+        assert main(["report", str(out)]) == 0
+        text = (out / "wdsfilter/report.html").read_text("utf-8")
+        assert sentence in text
+        assert 'id="slider"' not in text
+        if ledgers:
+            (out / "wdsfilter/ledger/s.parquet").unlink()
 
 
 def test_truth_is_what_the_recipe_says(tmp_path: Path) -> None:

@@ -131,6 +131,11 @@ class Figures:
                 self.cuts[measure.name] = Cuts(*(np.zeros(len(measure.edges), np.int64) for _ in range(4)))
             self.confusion = np.zeros((len(self.ruler.grades),) * 2, np.int64)
 
+    @property
+    def decided(self) -> int:
+        """How many pairs the ruler's threshold decides about."""
+        return int(self.cuts[self.ruler.main.name].pairs.sum()) if self.ruler else 0
+
     def add(self, rows: Rows) -> None:
         for name, values in rows.sizes.items():
             counts = self.sizes.setdefault(name, np.zeros((2, _OCTAVES * PER_OCTAVE), np.int64))

@@ -30,7 +30,7 @@ def render(name: str, data: Mapping[str, Any], **context: Any) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        n=count, share=share, size=_size, fixed=_fixed, short=plots.short, nice=_nice, interval=_interval
+        n=count, share=share, size=size, fixed=_fixed, short=plots.short, nice=_nice, interval=_interval
     )
     style, script = _file("style.css"), _file("common.js") + _file(f"{name}.js")
     text = environment.get_template(f"{name}.html").render(
@@ -78,10 +78,11 @@ def _interval(ends: tuple[float, float, float] | None) -> str:
     return f"{middle}\N{NARROW NO-BREAK SPACE}%\N{NO-BREAK SPACE}({low}\N{EN DASH}{high})"
 
 
-def _size(value: float) -> str:
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= size:
-            return f"{value / size:.3g}\N{NARROW NO-BREAK SPACE}{unit}"
+def size(value: float) -> str:
+    """Bytes in three digits and a unit."""
+    for step, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= step:
+            return f"{value / step:.3g}\N{NARROW NO-BREAK SPACE}{unit}"
     return f"{value:.0f}\N{NARROW NO-BREAK SPACE}B"
 
 

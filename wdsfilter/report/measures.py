@@ -57,6 +57,15 @@ class Ruler:
     def main(self) -> Measure:
         return self.measures[0]
 
+    def expression(self, measure: Measure) -> str:
+        """The measure as `wdsfilter select` names it."""
+        judge = self.judge if self.judge.isidentifier() else f'"{self.judge}"'
+        return (
+            f"p_at_least({judge}, {self.worth:g})"
+            if measure.name == "probability"
+            else f"{judge}.{measure.name}"
+        )
+
     def read(self, batch: pa.RecordBatch) -> dict[str, Floats]:
         """Every measure of a batch of ledger rows [n]; nan where the judge gave none."""
         numbers = batch.column(self.judge)

@@ -28,6 +28,8 @@ def render(contents: Contents) -> bytes:
         ruler=figures.ruler,
         figures=figures,
         flow=_flow(contents),
+        decided=figures.decided,
+        selects=not contents.opened.is_selection,
         heroes=panels.heroes(figures),
         curves=panels.curves(contents),
         thresholds=panels.thresholds(figures),
@@ -52,6 +54,7 @@ def _data(contents: Contents, estimates: Mapping[str, Estimate]) -> dict[str, An
                 "label": measure.label,
                 "edges": measure.edges,
                 "start": measure.start,
+                "selects": ruler.expression(measure) if ruler and not contents.opened.is_selection else None,
                 "kept": cuts.kept().tolist(),
                 "bytes": cuts.kept_bytes().tolist(),
                 "known": cuts.kept_known().tolist() if figures.with_truth else None,
@@ -65,12 +68,21 @@ def _data(contents: Contents, estimates: Mapping[str, Estimate]) -> dict[str, An
         "right": figures.worth,
         "worth": ruler.worth if ruler else None,
         "measures": measures,
+        "selected": _selected(contents),
         "cards": [
             {"values": card.values, "open": card.candidate, "status": card.status, "truth": card.truth}
             for card in contents.cards
         ],
         "groups": {"wrong": [], "missed": [], **contents.groups},
     }
+
+
+def _selected(contents: Contents) -> str:
+    """What `select` has to be told beside a threshold: whom another judge dropped later stays out."""
+    ruler, order = contents.figures.ruler, contents.opened.order
+    if ruler is None or ruler.judge == order[-1]:
+        return ""
+    return f" and reason in ('', '{ruler.judge}.at_least')"
 
 
 def _flow(contents: Contents) -> list[dict[str, Any]]:

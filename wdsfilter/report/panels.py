@@ -64,7 +64,8 @@ def thresholds(figures: Figures) -> list[tuple[Measure, list[dict[str, Any]]]]:
         cuts = figures.cuts[measure.name]
         kept, sizes = cuts.kept(), cuts.kept_bytes()
         every = max(1, len(measure.edges) // 10)
-        places = set(range(0, len(measure.edges), every)) | {measure.edges.index(measure.start)}
+        ends = len(measure.edges) - (measure.name == "grade")  # its last one is above all grades
+        places = set(range(0, ends, every)) | {measure.edges.index(measure.start)}
         rows = [
             {"edge": measure.edges[n], "kept": int(kept[n]), "bytes": int(sizes[n])} for n in sorted(places)
         ]

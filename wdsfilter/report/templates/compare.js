@@ -1,5 +1,5 @@
 (() => {
-  const { data, at, all, count, share, plain } = page;
+  const { data, at, all, count, share, plain, shownWhole } = page;
   const letters = ["A", "B"];
   const starts = data.sides.map((side) => side.start);
   let places = [...starts];
@@ -56,6 +56,7 @@
   for (const button of all("[data-group]"))
     button.addEventListener("click", () => { state.group = button.dataset.group; showCards(); });
   at("search").addEventListener("input", () => { state.search = at("search").value.trim(); showCards(); });
+  shownWhole();
   showCounts();
   showCards();
 })();

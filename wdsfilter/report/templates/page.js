@@ -1,6 +1,6 @@
 
 (() => {
-  const { data, at, all, count, share, plain } = page;
+  const { data, at, all, count, share, plain, shownWhole } = page;
   const state = { measure: data.measures[0], place: 0, group: "", search: "", most: 60 };
   const FOLLOWING = new Set(["above", "below", "wrong", "missed"]);
   const cards = [];
@@ -46,7 +46,7 @@
 
   function showThreshold() {
     const { measure, place } = state;
-    if (!measure) return;
+    if (!at("slider")) return;
     const value = measure.edges[place], edges = measure.edges;
     const part = (value - edges[0]) / (edges[edges.length - 1] - edges[0]);
     const said = measure.label + " \u2265 " + plain(value);
@@ -57,6 +57,7 @@
     at("r-kept").textContent = count(measure.kept[place]);
     at("r-share").textContent = share(measure.kept[place], data.samples);
     at("r-size").textContent = size(measure.bytes[place]);
+    if (measure.selects) at("r-where").textContent = `${measure.selects} >= ${plain(value)}${data.selected}`;
     if (measure.right) showTruth(measure, place);
     for (const cell of all("[data-grade]"))
       cell.classList.toggle("in", measure.name === "grade" && Number(cell.dataset.grade) >= value);
@@ -141,7 +142,7 @@
     remember();
   }
 
-  if (state.measure) {
+  if (at("slider")) {
     at("slider").addEventListener("input", () => { state.place = Number(at("slider").value); moved(); });
     at("reset").addEventListener("click", () => {
       state.measure = data.measures[0];
@@ -161,6 +162,7 @@
   });
   at("search").addEventListener("input", () => { state.search = at("search").value.trim(); showCards(); remember(); });
   at("more").addEventListener("click", () => { state.most += 120; showCards(); });
+  shownWhole();
   addEventListener("hashchange", recall);
   recall();
 })();
