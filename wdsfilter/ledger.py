@@ -64,11 +64,12 @@ class Counting:
         self._reasons: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
 
-    def add(self, status: str, reason: str) -> None:
-        self.samples += 1
-        self._statuses[status] += 1
+    def add(self, status: str, reason: str, count: int = 1) -> None:
+        """So many samples became this."""
+        self.samples += count
+        self._statuses[status] += count
         if reason:
-            self._reasons[reason] += 1
+            self._reasons[reason] += count
 
     @property
     def counts(self) -> Counts:
@@ -137,8 +138,15 @@ class LedgerWriter:
         self._rows.append(row)
         if len(self._rows) >= _ROWS_PER_BATCH:
             self._collect()
-            if len(self._batches) * _ROWS_PER_BATCH >= ROWS_PER_GROUP:
-                self._write_group()
+            self._write_groups()
+
+    def add_table(self, rows: pa.Table) -> None:
+        """Append rows that are an Arrow table already."""
+        for status, reason, count in _counted(rows):
+            self._counting.add(status, reason, count)
+        self._collect()
+        self._batches += rows.cast(self._schema).to_batches()
+        self._write_groups()
 
     @property
     def counts(self) -> Counts:
@@ -147,7 +155,7 @@ class LedgerWriter:
     def close(self, header: Header) -> None:
         """Write what is left and the metadata, and flush it all to the disk."""
         self._collect()
-        self._write_group()
+        self._write_groups(1)
         text = json.dumps(asdict(header), sort_keys=True, ensure_ascii=False)
         self._file.add_key_value_metadata({_KEY: text.encode()})
         self._file.close()
@@ -167,10 +175,22 @@ class LedgerWriter:
             self._batches.append(pa.RecordBatch.from_pylist(self._rows, self._schema))
             self._rows = []
 
-    def _write_group(self) -> None:
-        if self._batches:
-            self._file.write_table(pa.Table.from_batches(self._batches), row_group_size=ROWS_PER_GROUP)
-            self._batches = []
+    def _write_groups(self, least: int = ROWS_PER_GROUP) -> None:
+        """Write what came so far in groups of the fixed size, the last of which has at least so many rows."""
+        rows = sum(batch.num_rows for batch in self._batches)
+        if rows < least:
+            return
+        table = pa.Table.from_batches(self._batches)
+        rest = rows % ROWS_PER_GROUP if least > 1 else 0
+        self._file.write_table(table.slice(0, rows - rest), row_group_size=ROWS_PER_GROUP)
+        self._batches = table.slice(rows - rest).to_batches() if rest else []
+
+
+def _counted(rows: pa.Table) -> Iterator[tuple[str, str, int]]:
+    """(status, reason, how many rows have them)."""
+    counts = rows.group_by(["status", "reason"]).aggregate([([], "count_all")])
+    for row in counts.to_pylist():
+        yield row["status"], row["reason"], row["count_all"]
 
 
 def read_header(path: StoredPath) -> Header:

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
+
 from wdsfilter import remote, storage
 from wdsfilter.errors import ReadError
 
@@ -41,7 +43,7 @@ def read_ranges(ranges: Sequence[Range]) -> list[bytes]:
         by_scheme.setdefault(storage.protocol(wanted.location), []).append(number)
     for scheme, numbers in by_scheme.items():
         chosen = [ranges[number] for number in numbers]
-        data = _local_ranges(chosen) if scheme is None else _remote_ranges(chosen)
+        data = _remote_ranges(chosen) if scheme is not None else map(bytes, read_local_ranges(chosen))
         for number, piece in zip(numbers, data, strict=True):
             wanted = ranges[number]
             if len(piece) != wanted.length:
@@ -50,24 +52,35 @@ def read_ranges(ranges: Sequence[Range]) -> list[bytes]:
     return found
 
 
-def _local_ranges(ranges: Sequence[Range]) -> Iterator[bytes]:
+def read_local_ranges(ranges: Sequence[Range]) -> list[memoryview]:
+    """The bytes of each range of local files, in the same order; they may be written to.
+
+    They lie side by side in one piece of memory. Raises ReadError.
+    """
+    block = np.empty(sum(wanted.length for wanted in ranges), np.uint8).data
+    found: list[memoryview] = []
     for location, group in groupby(ranges, key=lambda wanted: wanted.location):
         with remote.transport(location):
             descriptor = os.open(location, os.O_RDONLY)
         try:
             for wanted in group:
+                piece, block = block[: wanted.length], block[wanted.length :]
                 with remote.transport(location):
-                    yield _pread(descriptor, wanted.length, wanted.offset)
+                    _pread(descriptor, piece, wanted)
+                found.append(piece)
         finally:
             os.close(descriptor)
+    return found
 
 
-def _pread(descriptor: int, length: int, offset: int) -> bytes:
-    """Like os.pread, which may give less than there is."""
-    data = os.pread(descriptor, length, offset)
-    while len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
-        data += more
-    return data
+def _pread(descriptor: int, piece: memoryview, wanted: Range) -> None:
+    """Like os.preadv, which may give less than there is."""
+    done = 0
+    while done < wanted.length:
+        got = os.preadv(descriptor, [piece[done:]], wanted.offset + done)
+        if not got:
+            raise ReadError(f"{storage.shown(wanted.location)}: ended before byte {wanted.end}")
+        done += got
 
 
 def _remote_ranges(ranges: Sequence[Range]) -> list[bytes]:

@@ -35,15 +35,20 @@ def with_scores(
     members = list(sample.members)
     if output.scores == "none":
         return members
-    scores = score_json(row, judge_ids)
     if output.scores == "member":
-        name = f"{sample.key}.{output.score_extension}"
-        return [*members, Member(name, output.score_extension, scores.encode() + b"\n")]
+        return [*members, score_member(sample.key, row, judge_ids, output)]
+    scores = score_json(row, judge_ids)
     for position, member in enumerate(members):
         if member.extension == "json":
             members[position] = Member(member.name, "json", _merged(bytes(member.data), scores))
             return members
     return [*members, Member(f"{sample.key}.json", "json", f'{{"{FIELD}": {scores}}}\n'.encode())]
+
+
+def score_member(key: str, row: Mapping[str, Any], judge_ids: Sequence[str], output: Output) -> Member:
+    """The member that a sample has more than its input."""
+    extension = output.score_extension
+    return Member(f"{key}.{extension}", extension, score_json(row, judge_ids).encode() + b"\n")
 
 
 def score_json(row: Mapping[str, Any], judge_ids: Sequence[str]) -> str:

@@ -54,7 +54,7 @@ def stream(source: InputStream) -> int:
     """Write the tar, and return the exit code: a run's; 0 where whoever reads had enough."""
     from wdsfilter import summary
     from wdsfilter.progress import ProgressLine, Sofar
-    from wdsfilter.shards.writer import write_stream
+    from wdsfilter.shards.writer import stored, write_stream
     from wdsfilter.stages import ShardEnds
 
     shards, judged = source.shards, source.judged
@@ -75,7 +75,7 @@ def stream(source: InputStream) -> int:
     judged.stop.gently()
     try:
         with tar_output() as file, ProgressLine(err, len(shards), sofar), closing(kept()) as samples:
-            write_stream(samples, file)
+            write_stream(map(stored, samples), file)
     except GuardTripped as error:
         err.print(f"stopped by the guard: {error}", markup=False)
         return summary.EXIT_GUARD

@@ -137,9 +137,10 @@ def make_shard(job: Cut, folder: OutputFolder, number: int) -> Header:
     rows = LedgerWriter(ledger_path, job.columns)
     try:
         hit("shard.begun")
-        for row, members in job.copying.members(job.copying.rows(number * job.per_shard, job.per_shard)):
-            tar.add(members)
-            rows.add(row)
+        for table in job.copying.tables(number * job.per_shard, job.per_shard):
+            for buffers in job.copying.stored(table):
+                tar.add_stored(buffers)
+            rows.add_table(table)
         written = tar.close()
         hit("shard.written")
         header = Header(name, Stat(None), rows.counts, None, written, job.scoring, job.decision)

@@ -82,8 +82,8 @@ class Selection:
         """Write the chosen samples as one tar. Raises BrokenPipeError, and what :meth:`into` does."""
         with TemporaryDirectory() as temporary:
             answer, copying = self._asked(Path(temporary))
-            chosen = copying.members(copying.rows(0, answer.rows))
-            write_stream((members for _, members in chosen), file)
+            tables = copying.tables(0, answer.rows)
+            write_stream((buffers for table in tables for buffers in copying.stored(table)), file)
 
     def export(self, path: Path) -> int:
         """Write what was chosen as a list, and say how many samples it names. Raises QuestionError, OutputError."""

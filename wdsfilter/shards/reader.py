@@ -19,7 +19,7 @@ from wdsfilter.shards import archive, tar
 
 _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 _META = re.compile(r"__[^/]*__($|/)")
-_RESERVED = frozenset({"__key__", "__url__", "__bad__", "__local_path__"})
+RESERVED = frozenset({"__key__", "__url__", "__bad__", "__local_path__"})
 
 MAX_SAMPLE_BYTES = 256 << 20
 
@@ -30,6 +30,11 @@ def split_name(name: str) -> tuple[str, str] | None:
         return None
     match = _NAME.fullmatch(name)
     return (match[1], match[2].lower()) if match else None
+
+
+def is_safe(key: str) -> bool:
+    """Whether files of this key stay in the folder that they are unpacked in."""
+    return not key.startswith("/") and ".." not in key.split("/")
 
 
 @dataclass(slots=True)
@@ -53,7 +58,7 @@ class _Group:
             self._reject("name_not_utf8", entry.name)
         elif "\0" in entry.name:
             self._reject("unsafe_name", entry.name)
-        elif extension in _RESERVED:
+        elif extension in RESERVED:
             self._reject("reserved_name", entry.name)
         elif extension in self.members:
             self._reject("duplicate_member", entry.name)
@@ -70,7 +75,7 @@ class _Group:
 
     def close(self, seen: set[bytes]) -> Sample | Unreadable:
         digest = hashlib.blake2b(self.key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-        if self.key.startswith("/") or ".." in self.key.split("/"):
+        if not is_safe(self.key):
             self._reject("unsafe_name", self.key)
         elif digest in seen:
             self._reject("duplicate_key", "a sample of this key came earlier in the shard")

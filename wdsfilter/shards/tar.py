@@ -43,13 +43,18 @@ class Header(NamedTuple):
     kind: bytes
 
 
-def parse(raw: bytes, at: int) -> Header:
-    """The header in the block ``raw``, which begins at byte ``at``. Raises DamageError."""
+def is_checksum_right(raw: bytes) -> bool:
+    """Whether a header block's sum is the one that stands in it."""
     stored = _number(raw[148:156])
     # The checksum counts its own field as eight spaces; some old tars summed signed bytes. Most of a
     # header is zeros, without which it sums up several times faster.
     total = sum(raw.translate(None, b"\0")) - sum(raw[148:156]) + 8 * 0x20
-    if stored != total and stored != total - 256 * sum(b > 127 for b in raw[:148] + raw[156:]):
+    return stored == total or stored == total - 256 * sum(b > 127 for b in raw[:148] + raw[156:])
+
+
+def parse(raw: bytes, at: int) -> Header:
+    """The header in the block ``raw``, which begins at byte ``at``. Raises DamageError."""
+    if not is_checksum_right(raw):
         what = "not a tar archive" if at == 0 else "wrong header checksum"
         raise DamageError("bad_header", what, at)
     size = _number(raw[124:136])

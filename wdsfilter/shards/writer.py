@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +14,7 @@ from wdsfilter.background import helper
 from wdsfilter.samples import Member
 from wdsfilter.shards import tar
 
-_FLUSH_BYTES = 1 << 20
+_FLUSH_BYTES = 4 << 20
 _FLUSH_BUFFERS = 512  # below every system's limit for one gathered write (IOV_MAX is at least 1024)
 
 
@@ -42,11 +43,14 @@ def end_after(size: int) -> bytes:
     return bytes(end + -(size + end) % tar.RECORD)
 
 
-def write_stream(samples: Iterable[Iterable[Member]], file: BinaryIO) -> None:
-    """Write samples as one archive, each as soon as it comes. Raises BrokenPipeError where nobody reads on."""
+def write_stream(samples: Iterable[Iterable[bytes | memoryview]], file: BinaryIO) -> None:
+    """Write samples, as they are stored, as one archive, each as soon as it comes.
+
+    Raises BrokenPipeError where nobody reads on.
+    """
     size = 0
-    for members in samples:
-        for data in stored(members):
+    for buffers in samples:
+        for data in buffers:
             file.write(data)
             size += len(data)
         file.flush()
@@ -55,15 +59,18 @@ def write_stream(samples: Iterable[Iterable[Member]], file: BinaryIO) -> None:
 
 
 class ShardWriter:
-    """Writes members to ``path`` with gathered writes; buffers at most about a megabyte and one sample.
+    """Writes members to ``path`` with gathered writes; holds at most about two megabytes and two samples.
 
-    A thread hashes what is being written meanwhile.
+    One thread writes and one hashes what was added before, while more is added: an error of the disk is raised
+    by a later call, by :meth:`close` at the latest.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb", buffering=0)
         self._hash = hashlib.sha256()
         self._hashing = helper("hash")
+        self._writing = helper("write")
+        self._under_way: list[Future[None]] = []
         self._buffers: list[bytes | memoryview] = []
         self._pending = 0
         self._size = 0
@@ -71,7 +78,11 @@ class ShardWriter:
 
     def add(self, members: Iterable[Member]) -> None:
         """Append one sample."""
-        for data in stored(members):
+        self.add_stored(stored(members))
+
+    def add_stored(self, buffers: Iterable[bytes | memoryview]) -> None:
+        """Append one sample as :func:`stored` gives it; nobody may change its bytes any more."""
+        for data in buffers:
             self._append(data)
         self._samples += 1
 
@@ -79,6 +90,7 @@ class ShardWriter:
         """End the archive, flush it to the disk, and say what was written."""
         self._append(end_after(self._size + self._pending))
         self._flush()
+        self._wait()
         os.fsync(self._file.fileno())
         self._release()
         return Written(self._hash.hexdigest(), self._size, self._samples)
@@ -89,6 +101,7 @@ class ShardWriter:
 
     def _release(self) -> None:
         self._hashing.shutdown()
+        self._writing.shutdown()
         self._file.close()
 
     def _append(self, data: bytes | memoryview) -> None:
@@ -100,11 +113,18 @@ class ShardWriter:
             self._flush()
 
     def _flush(self) -> None:
-        hashed = self._hashing.submit(self._update, self._buffers)
-        self._write(self._buffers)
-        hashed.result()
+        self._wait()
+        self._under_way = [
+            self._hashing.submit(self._update, self._buffers),
+            self._writing.submit(self._write, self._buffers),
+        ]
         self._size += self._pending
         self._buffers, self._pending = [], 0
+
+    def _wait(self) -> None:
+        """For what was handed to the threads. Raises what they raised."""
+        for done in self._under_way:
+            done.result()
 
     def _update(self, buffers: Iterable[bytes | memoryview]) -> None:
         for data in buffers:

@@ -1,0 +1,71 @@
+"""Samples that are copied without being taken apart: byte for byte what reading and writing them makes."""
+
+from __future__ import annotations
+
+import random
+import tarfile
+
+import pytest
+
+from tests.corpus import tars
+from tests.shards import flipped, pairs, read, tar_bytes
+from wdsfilter.samples import Damage, Sample
+from wdsfilter.shards import tar
+from wdsfilter.shards.plain import normalise
+from wdsfilter.shards.writer import stored
+
+
+def compared(data: bytes, key: str) -> bool:
+    """Whether a sample's bytes are copied as they lie; they are then what the strict reader and the writer make."""
+    block = bytearray(data)
+    extensions = normalise(memoryview(block), key)
+    found = read(data + tar.ZERO_BLOCK * 2)
+    if extensions is None:
+        again = read(bytes(block) + tar.ZERO_BLOCK * 2)
+        assert [getattr(item, "members", item) for item in again] == [
+            getattr(item, "members", item) for item in found
+        ]
+        return False
+    [sample] = found
+    assert isinstance(sample, Sample)
+    assert sample.key == key
+    assert extensions == {member.extension for member in sample.members}
+    assert bytes(block) == b"".join(stored(sample.members))
+    return True
+
+
+@pytest.mark.parametrize("dialect", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_ordinary_shards_are_copied_as_they_lie(dialect: int) -> None:
+    """Samples with a ustar header before each member are, whatever owner and time stand there."""
+    data = tar_bytes(pairs(3), dialect)
+    samples = [item for item in read(data) if isinstance(item, Sample)]
+    assert [compared(data[s.offset : s.offset + s.length], s.key) for s in samples] == [True] * 3
+
+
+def test_hostile_shards_are_what_the_strict_reader_says() -> None:
+    """Nothing that the strict reader would refuse, or see otherwise, is copied as it lies."""
+    for case in tars.cases():
+        if not case.name.startswith(("tar/large", "tar/compressed", "tar/cut")):
+            data = case.build()
+            for item in read(data):
+                if not isinstance(item, Damage):
+                    compared(data[item.offset : item.offset + item.length], item.key)
+
+
+def test_a_flipped_bit_changes_nothing_unseen() -> None:
+    """Wherever a bit of a sample's headers turns: it is refused, or means what the strict reader reads there."""
+    data = tar_bytes(pairs(1, image=b"i" * 40))
+    [sample] = [item for item in read(data) if isinstance(item, Sample)]
+    data = data[: sample.length]
+    chance = random.Random(0)
+    plain = [compared(flipped(data, chance.randrange(8 * len(data))), sample.key) for _ in range(800)]
+    assert any(plain)
+    assert not all(plain)
+
+
+@pytest.mark.parametrize("name", ["b.jpg", "a.jpg/b", "a", "a.__key__", "a.b\0c", "__a__/a.jpg", "../a.jpg"])
+def test_other_names_are_read_strictly(name: str) -> None:
+    """A member that is not the sample's, or has a name that no sample may have, is not copied as it lies."""
+    data = tar.header(name, 0)
+    assert normalise(memoryview(bytearray(data)), "a") is None
+    assert normalise(memoryview(bytearray(tar.header("a.jpg", 0) + data)), "a") is None
