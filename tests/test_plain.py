@@ -45,7 +45,7 @@ def test_ordinary_shards_are_copied_as_they_lie(dialect: int) -> None:
 def test_hostile_shards_are_what_the_strict_reader_says() -> None:
     """Nothing that the strict reader would refuse, or see otherwise, is copied as it lies."""
     for case in tars.cases():
-        if not case.name.startswith(("tar/large", "tar/compressed", "tar/cut")):
+        if not case.name.startswith(("tar/large", "tar/compressed")):
             data = case.build()
             for item in read(data):
                 if not isinstance(item, Damage):
