@@ -51,8 +51,8 @@ def _hashes(path: Path, turn: int, passes: int) -> tuple[npt.NDArray[np.uint64],
     """Hashes of one ledger's images that belong to this turn: of all samples, and of the kept ones."""
     table = pq.read_table(path, columns=["image_sha256", "status"])
     table = table.filter(pc.is_valid(table.column("image_sha256")))
-    texts = table.column("image_sha256").to_pylist()
-    found = np.frombuffer(bytes.fromhex("".join(text[:16] for text in texts)), ">u8").astype(np.uint64)
-    kept = np.array([status == "kept" for status in table.column("status").to_pylist()], bool)
+    texts = pc.utf8_slice_codeunits(table.column("image_sha256"), 0, 16).to_pylist()
+    found = np.frombuffer(bytes.fromhex("".join(texts)), ">u8").astype(np.uint64)
+    kept = pc.equal(table.column("status"), "kept").to_numpy()
     here = found % np.uint64(passes) == turn
     return found[here], found[here & kept]

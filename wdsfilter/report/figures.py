@@ -60,15 +60,14 @@ def read_batches(shard: str, path: Path, ruler: Ruler | None, truth: Truth) -> I
         columns |= {ruler.judge} if ruler else set()
         first = 0
         for batch in file.iter_batches(ROWS_PER_GROUP, columns=sorted(columns)):
-            statuses = np.array(batch.column("status").to_pylist(), dtype=object)
-            reasons = np.array(batch.column("reason").to_pylist(), dtype=object)
-            kept = statuses == "kept"
+            kept = _equal(batch.column("status"), "kept")
+            reasons = _objects(batch.column("reason"))
             measures = ruler.read(batch) if ruler else {}
             candidates = np.zeros(len(kept), bool)
             if ruler:
                 measured = ~np.isnan(next(iter(measures.values())))
                 candidates = measured & (kept | (reasons == f"{ruler.judge}.at_least"))
-            readable = statuses != "unreadable"
+            readable = ~_equal(batch.column("status"), "unreadable")
             yield Rows(
                 shard,
                 first,
@@ -171,6 +170,19 @@ class Figures:
         known = np.isin(truth, self.ruler.grades) & np.isin(grade, self.ruler.grades)
         places = [np.searchsorted(self.ruler.grades, values[known]) for values in (truth, grade)]
         np.add.at(self.confusion, (places[0], places[1]), 1)
+
+
+def _equal(column: pa.Array, text: str) -> Bools:
+    found: Bools = pc.equal(column, text).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _objects(column: pa.Array) -> npt.NDArray[np.object_]:
+    """A column of texts that often repeat."""
+    found = column.dictionary_encode()
+    texts = np.array(found.dictionary.to_pylist(), dtype=object)
+    named: npt.NDArray[np.object_] = texts[found.indices.to_numpy()]
+    return named
 
 
 def bin_edges(bins: int) -> Floats:

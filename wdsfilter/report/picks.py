@@ -87,7 +87,7 @@ def foremost(
     chosen: Bools,
 ) -> list[tuple[float, PlaceT]]:
     """The ``most`` foremost of what was ``held`` and of the ``chosen`` rows [n], by ``order`` [n]."""
-    found = np.flatnonzero(chosen)
+    found = np.flatnonzero(chosen & (order <= held[-1][0]) if len(held) == most else chosen)
     first = found[np.argsort(order[found], kind="stable")[:most]]
     return sorted([*held, *((float(order[row]), place(int(row))) for row in first)])[:most]
 
