@@ -9,10 +9,15 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from PIL import Image
+
+from wdsfilter.judges import scripted
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = ("events", "claims", "tmp")
@@ -86,6 +91,14 @@ def committed(output: Path) -> dict[str, tuple[int, int, str]]:
         )
         for name in names
     }
+
+
+@contextmanager
+def sleepless() -> Iterator[None]:
+    """The scripted judge takes no time in this process, whatever its recipe says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scripted, "time", SimpleNamespace(sleep=lambda seconds: None))
+        yield
 
 
 def command(*arguments: str | Path) -> list[str]:
