@@ -1,6 +1,6 @@
 """The VLM judge against the published loop, same checkpoint, same pairs, same device, in one process.
 
-    python -m benchmarks.judge [--model built-in] [--pairs 128] [--rounds 5] [--agreement 1000]
+    python -m benchmarks.judge [--model built-in] [--pairs 384] [--rounds 5] [--agreement 1000]
 
 Ours is ``readout: expected`` as a run drives it: pairs prepared by workers, sorted in windows, one packed
 forward pass per batch. The published loop is the stock processor, padded batches of 16 and greedy generation of
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command above. Returns its exit code."""
     parser = argparse.ArgumentParser(description="The VLM judge against the published loop.")
     parser.add_argument("--model", default="built-in")
-    parser.add_argument("--pairs", type=int, default=128)
+    parser.add_argument("--pairs", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--agreement", type=int, default=1000)
     parser.add_argument("--device", default="cpu")

@@ -108,6 +108,16 @@ def test_branches_see_their_rows_start_and_themselves() -> None:
     assert of_rows([Row(2, (1, 1), 1)]).gather is None
 
 
+def test_every_row_sees_the_start_that_all_share() -> None:
+    """A start of two tokens stands once, before the pack; trunks and branches see it as if it were their own."""
+    segments = of_rows([Row(2, (1, 1), 1), Row(2, (1, 1), 2, shared=4, branches=(2,))], head=2)
+    assert segments.queries == [2, 2, 3, 2]
+    assert segments.keys == [2, 4, 5, 6]
+    assert segments.gather is not None
+    parts = np.split(segments.gather, np.cumsum(segments.keys)[:-1])
+    assert [part.tolist() for part in parts] == [[0, 1], [0, 1, 2, 3], [0, 1, 4, 5, 6], [0, 1, 4, 5, 7, 8]]
+
+
 @pytest.mark.parametrize(
     ("device", "dtype", "capability", "place"),
     [

@@ -64,6 +64,26 @@ def test_readout_and_generation_agree(judge: VlmJudge) -> None:
     assert sum(a == b for a, b in zip(generated, forced, strict=True)) >= 199
 
 
+def test_grades_are_those_of_the_stock_model(judge: VlmJudge) -> None:
+    """The forced readout's grades are what the stock model and processor generate greedily, in padded batches."""
+    folder, pairs = locate(BUILT_IN, None, ()).folder, drawn(48, "stock")
+    processor, model = stock.processor(folder, **PIXELS), stock.model(folder)
+    prompt = vlm.Options(model="x").prompt
+    generated = []
+    for first in range(0, len(pairs), 16):
+        some = pairs[first : first + 16]
+        inputs = processor(
+            text=[stock.rendered(processor, prompt.replace("{caption}", one.caption.text)) for one in some],
+            images=[Image.open(io.BytesIO(one.image)).convert("RGB") for one in some],
+            padding=True,
+            return_tensors="pt",
+        )
+        written = model.generate(**inputs, max_new_tokens=8, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        generated += [judge.grade(answer) for answer in processor.batch_decode(written)]
+    assert [one["grade"] for one in numbers(judge, pairs)] == generated
+    assert len(set(generated)) > 4
+
+
 def test_stock_transformers_runs_it() -> None:
     """The stock model and processor load the folder, and `generate` gives the score, then a justification."""
     folder = locate(BUILT_IN, None, ()).folder

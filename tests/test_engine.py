@@ -93,6 +93,32 @@ def test_positions_are_the_stock_ones(tiny_checkpoint: Path) -> None:
     assert np.array_equal(positions(rows)[:, 0], np.concatenate(expected, axis=1))
 
 
+def test_a_shared_start_moves_nobody() -> None:
+    """Where the first tokens of all rows come once, the others stand where they stood."""
+    rows = [Row(5, (2, 3), 7), Row(5, (4, 1), 2, shared=11, branches=(2,))]
+    alone = [positions([row]) for row in rows]
+    together = np.concatenate([alone[0], *(row[:, :, 4:] for row in alone[1:])], axis=2)
+    assert np.array_equal(positions(rows, head=4), together)
+
+
+def test_only_what_is_read_goes_through_the_whole_network(judge: VlmJudge) -> None:
+    """The shared start is computed once per pack, and the last layer's MLP for no more than the tokens that are read."""
+    assert isinstance(judge.model, Model)
+    rows = ready(judge)[:12]
+    first, *_, last = judge.model.network.model.language_model.layers
+    seen = {}
+    hooks = [
+        mlp.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[0].shape[1]}))
+        for name, mlp in (("first", first.mlp), ("last", last.layer.mlp))
+    ]
+    judge.model.forward(rows, judge.readout)
+    for hook in hooks:
+        hook.remove()
+    own = [len(row.ids) - len(judge.prepare.layout.head) + len(judge.readout.forced) for row in rows]
+    assert seen["first"] == len(judge.prepare.layout.head) + sum(own)
+    assert seen["last"] == len(rows) * len(judge.readout.slots)
+
+
 def test_packed_rows_equal_the_stock_model(judge: VlmJudge, next_token: Callable[..., Any]) -> None:
     """A pack gives the log-probabilities that the stock model gives for each pair alone, within 1e-5."""
     readout = judge.readout

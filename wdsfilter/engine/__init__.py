@@ -8,10 +8,11 @@
     positions.py    where the tokens of packed rows stand
     segments.py     which of them see each other
     attention.py    attention inside each segment of a pack
+    last_layer.py   the last layer, for the tokens that are read
     model.py        packed forward pass, greedy generation (generation.py)
     budget.py       how many tokens fit on a device
     loading.py      a checkpoint's weights -> a model on a device
     judge.py        a loaded judge: scores batches and checks itself
 
-Only the last four import torch.
+From attention.py on, they import torch; so does segments.py.
 """

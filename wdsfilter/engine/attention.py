@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -128,11 +129,8 @@ def one_by_one(
     for (first, last), (first_key, last_key) in zip(
         pairwise(ends_q.tolist()), pairwise(ends_k.tolist()), strict=True
     ):
-        before = (last_key - first_key) - (last - first)  # keys in front of the first query
-        mask = None
-        if causal and before:
-            shape = (last - first, last_key - first_key)
-            mask = torch.ones(shape, dtype=torch.bool, device=q.device).tril(before)
+        queries, keys = last - first, last_key - first_key
+        mask = _later(queries, keys, q.dtype, q.device) if causal and queries < keys else None
         outputs.append(
             scaled_dot_product_attention(
                 q[first:last].transpose(0, 1)[None],
@@ -145,6 +143,13 @@ def one_by_one(
             )
         )
     return torch.cat(outputs, dim=2)[0].transpose(0, 1)
+
+
+@lru_cache(maxsize=4096)
+def _later(queries: int, keys: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[queries, keys]: -inf where a query would see a later key, else 0. The last query stands at the last key."""
+    seen = torch.ones((queries, keys), dtype=torch.bool, device=device).tril(keys - queries)
+    return torch.zeros((queries, keys), dtype=dtype, device=device).masked_fill(~seen, -math.inf)
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -13,15 +13,18 @@ import torch
 import transformers
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers.activations import QuickGELUActivation
 from transformers.utils import logging as progress
 
 from wdsfilter.engine.attention import PACKED, place_of_bounds
 from wdsfilter.engine.checkpoint import WEIGHTS, Checkpoint, architecture
+from wdsfilter.engine.last_layer import LastLayer
 from wdsfilter.engine.model import Model
 from wdsfilter.engine.pixels import PatchPlan
 from wdsfilter.errors import JudgeError
 
 _LANES = 16  # fp32 values that vectorised elementwise kernels take at a time
+_QUICK = 1.702  # of QuickGELU
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -59,6 +62,10 @@ def build_model(
     for block in visual.blocks:
         if hasattr(block.mlp, "gate_proj"):
             _widen(block.mlp)
+        elif network.dtype == torch.float32:
+            _fold_quick_gelu(block.mlp)
+    layers = network.model.language_model.layers
+    layers[-1] = LastLayer(layers[-1])
     device = weight.device
     cores = threads or torch.get_num_threads()
     return Model(
@@ -175,6 +182,16 @@ def _widen(mlp: Any) -> None:
         layer.out_features += more
     mlp.down_proj.weight = torch.nn.Parameter(pad(mlp.down_proj.weight, (0, more)), requires_grad=False)
     mlp.down_proj.in_features += more
+
+
+def _fold_quick_gelu(mlp: Any) -> None:
+    """Let weights take over the factors of x * sigmoid(1.702 x): one pass over memory instead of three."""
+    if not isinstance(mlp.act, QuickGELUActivation):
+        return
+    mlp.act = torch.nn.SiLU()
+    mlp.fc1.weight.mul_(_QUICK)
+    mlp.fc1.bias.mul_(_QUICK)
+    mlp.fc2.weight.div_(_QUICK)
 
 
 def _check_widths(checkpoint: Checkpoint, config: Any) -> None:

@@ -74,14 +74,17 @@ class Model:
 
         Nothing in it waits for the device.
         """
-        rows = [self._row(pair, readout) for pair in batch]
-        starts = list(itertools.accumulate((row.length for row in rows), initial=0))
-        ids = np.concatenate([part for pair in batch for part in (pair.ids, readout.forced)], dtype=np.int64)
+        head = int(np.argmax(batch[0].ids == self.image_pad))  # of all prompts, up to the image: computed once
+        rows = [self._row(pair, readout, head) for pair in batch]
+        starts = itertools.accumulate((row.length - head for row in rows), initial=head)
+        own = [part for pair in batch for part in (pair.ids[head:], readout.forced)]
+        ids = np.concatenate([batch[0].ids[:head], *own], dtype=np.int64)
         keep = [
-            at + len(pair.ids) + slot
+            at + len(pair.ids) - head + slot
             for at, pair in zip(starts, batch, strict=False)
             for slot in readout.slots
         ]
+        wanted = self._to(np.array(keep + keep[:1] * (_LEAST_ROWS - len(keep))))
 
         parts = self.network.model
         grids = [pair.grid for pair in batch]
@@ -95,22 +98,20 @@ class Model:
         embedded[self._to(np.flatnonzero(ids == self.image_pad))] = getattr(visual, "pooler_output", visual)
         hidden = parts.language_model(
             inputs_embeds=embedded[None],
-            position_ids=self._to(positions(rows)),
+            position_ids=self._to(positions(rows, head)),
             attention_mask={"full_attention": None},  # segments say it all: no mask of L x L is to be built
             use_cache=False,
-            **for_language(rows, self.bounds, self.device),
+            wanted=wanted,
+            **for_language(rows, self.bounds, self.device, head),
         ).last_hidden_state[0]
-
-        wanted = hidden[self._to(np.array(keep + keep[:1] * (_LEAST_ROWS - len(keep))))]
-        log_p = torch.log_softmax(self.network.lm_head(wanted).float(), dim=-1)[: len(keep)]
+        log_p = torch.log_softmax(self.network.lm_head(hidden).float(), dim=-1)[: len(keep)]
         return log_p[:, self._to(np.array(readout.tokens))], log_p.argmax(dim=-1)
 
-    def _row(self, pair: Ready, readout: Readout) -> Row:
-        before = int(np.argmax(pair.ids == self.image_pad))
+    def _row(self, pair: Ready, readout: Readout, head: int) -> Row:
         return Row(
-            before=before,
+            before=head,
             grid=(pair.grid[0] // self.merge, pair.grid[1] // self.merge),
-            after=len(pair.ids) - before - pair.visual_tokens + len(readout.trunk),
+            after=len(pair.ids) - head - pair.visual_tokens + len(readout.trunk),
             shared=len(pair.ids) + readout.shared,
             branches=tuple(len(branch) for branch in readout.branches),
         )

@@ -32,14 +32,17 @@ class Row:
         return self.trunk + sum(self.branches)
 
 
-def positions(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
+def positions(rows: Sequence[Row], head: int = 0) -> npt.NDArray[np.int64]:
     """Position ids [4, 1, L] of rows packed one after the other: text index, then time, height, width.
+
+    The first ``head`` tokens, which are text and the same in all rows, come once, in front of them.
 
     Text has one number in all four. An image starts where the text before it ends and stands still in
     time; the text after it goes on from one past its largest position. Every row starts at 0.
     (Qwen2-VL, section 2.1; the text index in front is transformers' convention for packed rows.)
     """
-    return np.concatenate([_row(row) for row in rows], axis=1)[:, None, :]
+    places = [np.broadcast_to(np.arange(head), (4, head)), *(_row(row)[:, head:] for row in rows)]
+    return np.concatenate(places, axis=1)[:, None, :]
 
 
 def _row(row: Row) -> npt.NDArray[np.int64]:

@@ -36,27 +36,36 @@ class Segments:
     gather: npt.NDArray[np.int64] | None = None
 
 
-def of_rows(rows: Sequence[Row]) -> Segments:
-    """A row's trunk is a segment; each of its branches is one, which also sees the row's shared start."""
-    queries = [length for row in rows for length in (row.trunk, *row.branches)]
-    if not any(row.branches for row in rows):
+def of_rows(rows: Sequence[Row], head: int = 0) -> Segments:
+    """A row's trunk is a segment; each of its branches is one, which also sees the row's shared start.
+
+    Where the first ``head`` tokens of all rows stand once, in front of the pack, they are a segment, too, and
+    every row sees them.
+    """
+    queries = [length for row in rows for length in (row.trunk - head, *row.branches)]
+    if not head and not any(row.branches for row in rows):
         return Segments(queries, queries)
-    keys, gather, at = [], [], 0
+    first = np.arange(head)
+    keys, gather, at = [], [], head
+    if head:
+        queries, keys, gather = [head, *queries], [head], [first]
     for row in rows:
-        start = np.arange(at, at + row.shared)
+        trunk = np.concatenate([first, np.arange(at, at + row.trunk - head)])
         keys.append(row.trunk)
-        gather.append(np.arange(at, at + row.trunk))
-        at += row.trunk
+        gather.append(trunk)
+        at += row.trunk - head
         for length in row.branches:
             keys.append(row.shared + length)
-            gather += [start, np.arange(at, at + length)]
+            gather += [trunk[: row.shared], np.arange(at, at + length)]
             at += length
     return Segments(queries, keys, np.concatenate(gather))
 
 
-def for_language(rows: Sequence[Row], bounds: torch.device, device: torch.device) -> dict[str, Any]:
+def for_language(
+    rows: Sequence[Row], bounds: torch.device, device: torch.device, head: int = 0
+) -> dict[str, Any]:
     """What the language model's layers hand to :func:`wdsfilter.engine.attention.packed_attention`."""
-    segments = of_rows(rows)
+    segments = of_rows(rows, head)
     return {
         "cu_seq_lens_q": _bounds(segments.queries, bounds),
         "cu_seq_lens_k": _bounds(segments.keys, bounds),
