@@ -66,7 +66,7 @@ def test_readout_and_generation_agree(judge: VlmJudge) -> None:
 
 def test_grades_are_those_of_the_stock_model(judge: VlmJudge) -> None:
     """The forced readout's grades are what the stock model and processor generate greedily, in padded batches."""
-    folder, pairs = locate(BUILT_IN, None, ()).folder, drawn(48, "stock")
+    folder, pairs = locate(BUILT_IN, None, ()).folder, drawn(32, "stock")
     processor, model = stock.processor(folder, **PIXELS), stock.model(folder)
     prompt = vlm.Options(model="x").prompt
     generated = []
@@ -78,7 +78,9 @@ def test_grades_are_those_of_the_stock_model(judge: VlmJudge) -> None:
             padding=True,
             return_tensors="pt",
         )
-        written = model.generate(**inputs, max_new_tokens=8, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        written = model.generate(**inputs, max_new_tokens=8, do_sample=False)[
+            :, inputs["input_ids"].shape[1] :
+        ]
         generated += [judge.grade(answer) for answer in processor.batch_decode(written)]
     assert [one["grade"] for one in numbers(judge, pairs)] == generated
     assert len(set(generated)) > 4

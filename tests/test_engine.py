@@ -102,7 +102,7 @@ def test_a_shared_start_moves_nobody() -> None:
 
 
 def test_only_what_is_read_goes_through_the_whole_network(judge: VlmJudge) -> None:
-    """The shared start is computed once per pack, and the last layer's MLP for no more than the tokens that are read."""
+    """The shared start is computed once per pack, and the last MLP for what is read alone."""
     assert isinstance(judge.model, Model)
     rows = ready(judge)[:12]
     first, *_, last = judge.model.network.model.language_model.layers
