@@ -28,9 +28,9 @@ def append(folder: StoredPath, process: str, *events: dict[str, Any]) -> None:
         file.writelines(json.dumps(event) + "\n" for event in events)
 
 
-def seen(watch: Watch, now: float) -> str:
-    console = Console(file=io.StringIO(), width=200)
-    console.print(watch.view(now))
+def seen(watch: Watch, now: float, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width, soft_wrap=True)  # as the command line's
+    console.print(watch.view(now), soft_wrap=True)
     written = console.file
     assert isinstance(written, io.StringIO)
     return written.getvalue()
@@ -57,6 +57,23 @@ def test_processes_speed_and_troubles_as_they_come(tmp_path: Path) -> None:
     assert ["two", "1", "0", "40", "2.0", "at", "work"] in rows
     assert "read failed shard: [b].tar, error: gone" in text
     assert not watch.done(12.0)
+
+
+def test_a_narrow_window_keeps_the_numbers(tmp_path: Path) -> None:
+    """In 48 columns each process still has its number on the host, its counts and its state; no line is longer."""
+    events = OutputFolder(tmp_path).events
+    for name in ("vm-561ba46a.31516", "vm-561ba46a.31538"):
+        started = {"event": "started", "time": 0, "shards": 9, "place": {"rank": 0}}
+        append(events, name, started, {"event": "loaded", "time": 1})
+        append(events, name, {"event": "committed", "time": 11, "samples": 12345, "shard": "a"})
+    watch = Watch(OutputFolder(tmp_path))
+    watch.look(0.0)
+    rows = [line.split() for line in seen(watch, 1.0, width=48).splitlines()]
+    append(events, "vm-561ba46a.31516", {"event": "read_failed", "time": 12, "error": "gone " * 20})
+    watch.look(1.0)
+    assert max(map(len, seen(watch, 1.0, width=48).splitlines())) <= 48
+    for number in ("31516", "31538"):
+        assert [number, "1", "12,345", "1,234.5", "at", "work"] in rows
 
 
 def test_a_process_that_was_killed_falls_silent(tmp_path: Path) -> None:

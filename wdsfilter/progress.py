@@ -126,11 +126,9 @@ def speed(history: deque[tuple[float, int]]) -> float:
 def describe(sofar: Sofar, total: int, pairs_per_second: float) -> str:
     """``12/2176 shards, 61,030 pairs, 148 pairs/s, 17.9 % kept, 3 h 12 min left``."""
     counts = sofar.counts
-    parts = [
-        f"{sofar.shards}/{total} shards",
-        f"{counts.samples + sofar.judging:,} pairs",
-        f"{pairs_per_second:,.0f} pairs/s",
-    ]
+    parts = [f"{sofar.shards}/{total} shards", f"{counts.samples + sofar.judging:,} pairs"]
+    if pairs_per_second:
+        parts.append(f"{pairs_per_second:,.0f} pairs/s")
     if counts.samples:
         parts.append(f"{counts.kept / counts.samples:.1%} kept")
     if sofar.damaged:

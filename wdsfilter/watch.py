@@ -120,17 +120,22 @@ class Watch:
         total = max(self.total, len(tally.headers))
         sofar = Sofar(tally.counts, len(tally.headers), sum(p.judging for p in processes), len(tally.damaged))
         parts: list[RenderableType] = [
-            Text(describe(sofar, total, sum(p.rate() for p in processes))),
+            _line(describe(sofar, total, sum(p.rate() for p in processes))),
             _bar(len(tally.headers), max(total, 1)),
             _table(processes, now),
         ]
         parts += [
-            Text(f"damaged: {name}: {header.damage.detail}", style="yellow")
+            _line(f"damaged: {name}: {header.damage.detail}", "yellow")
             for name, header in list(tally.damaged.items())[-_MOST_TROUBLES:]
             if header.damage is not None
         ]
-        parts += [Text(line, style="yellow") for line in self.troubles]
+        parts += [_line(line, "yellow") for line in self.troubles]
         return Group(*parts)
+
+
+def _line(text: str, style: str = "") -> Text:
+    """Text that wraps even on a console that leaves wrapping to the terminal: a live view has to know its height."""
+    return Text(text, style, no_wrap=False, overflow="fold")
 
 
 def _bar(done: int, total: int) -> Table:
@@ -140,17 +145,22 @@ def _bar(done: int, total: int) -> Table:
 
 
 def _table(processes: Sequence[Process], now: float) -> Table:
+    """One row for each; a host or a rank that is the same for all is left out, so that it fits a narrow window."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("process", "rank", "shards", "samples", "samples/s", ""):
+    ranked = len({process.rank for process in processes}) > 1
+    for name in ("process", *(["rank"] if ranked else []), "shards", "samples", "samples/s", ""):
         table.add_column(name, justify="left" if name in ("process", "") else "right")
+    hosts = {process.name.rpartition(".")[0] for process in processes}
+    shared = f"{hosts.pop()}." if len(hosts) == 1 else ""
     order = sorted(processes, key=lambda p: (p.state != "at work", p.rank is None, p.rank, p.name))
     for process in order[:_MOST_PROCESSES]:
         state, silent = process.state, now - process.heard
         if process.working and silent > _SILENT_SECONDS:
             state = f"silent for {silent:.0f} s"
-        rank = "" if process.rank is None else str(process.rank)
-        numbers = (f"{process.shards:,}", f"{process.samples + process.judging:,}", f"{process.rate():,.1f}")
-        table.add_row(Text(process.name), rank, *numbers, state)
+        rank = ["" if process.rank is None else str(process.rank)] if ranked else []
+        rate = f"{process.rate():,.1f}" if process.working else ""
+        numbers = f"{process.shards:,}", f"{process.samples + process.judging:,}", rate
+        table.add_row(Text(process.name.removeprefix(shared)), *rank, *numbers, state)
     if len(order) > _MOST_PROCESSES:
         table.add_row(f"and {len(order) - _MOST_PROCESSES} more")
     return table
