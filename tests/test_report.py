@@ -297,7 +297,8 @@ def test_the_command_selects_what_the_page_keeps(
     assert len((tmp_path / "keys.txt").read_text().splitlines()) == measure["kept"][place] > 0
 
 
-def test_nothing_to_show(tmp_path: Path) -> None:
+@in_chromium
+def test_nothing_to_show(tmp_path: Path, chromium: Browser) -> None:
     """A run whose pairs never reached the judge with the threshold, or without any pair, says so in a sentence."""
     write_shard(tmp_path / "in/s.tar", ["a", "b"], "short")
     out, common = tmp_path / "out", ["--shards", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
@@ -307,6 +308,7 @@ def test_nothing_to_show(tmp_path: Path) -> None:
         text = (out / "wdsfilter/report.html").read_text("utf-8")
         assert sentence in text
         assert 'id="slider"' not in text
+        assert chromium.open((out / "wdsfilter/report.html").as_uri()).complaints == []
         if ledgers:
             (out / "wdsfilter/ledger/s.parquet").unlink()
 

@@ -1,6 +1,7 @@
 
 (() => {
   const { data, at, all, count, share, plain, shownWhole } = page;
+  if (!at("cards")) return; // no pair has been judged yet
   const state = { measure: data.measures[0], place: 0, group: "", search: "", most: 60 };
   const FOLLOWING = new Set(["above", "below", "wrong", "missed"]);
   const cards = [];
