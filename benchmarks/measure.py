@@ -33,6 +33,8 @@ AIMS = {
     "time: stock image processor / prepared image, resize: torch, 1.5 megapixels": "5 or more",
     "time: published loop / vlm judge, readout expected": "5 or more",
     "time: padded batches in arrival order / packed, mixed lengths": "1.4 or more",
+    "seconds: the page of 5,000,000 rows, opened": "1 or less",
+    "size: the page of 5,000,000 rows / 8 MB": "1 or less",
     "pairs/s on one GPU, 64 visual tokens, bf16, from shards": "500 or more",
     "pairs/s on one GPU, 256 visual tokens, bf16, from shards": "150 or more",
     "time: published loop, answers of 120 tokens / a run, one GPU, 256 visual tokens": "15 or more",
