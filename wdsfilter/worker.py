@@ -4,9 +4,8 @@ A worker is a plain subprocess, not multiprocessing's: ``__main__`` is not impor
 and devices are limited in its environment without touching ours. What it prints is lost. It does not
 outlive the parent.
 
-On the wire, both ways: length (8 bytes, little-endian), pickle. First what the worker is equipped
-with, answered by why it cannot start ("" when it can), then (number of the prepare, pair), answered
-by Prepared or Unreadable, in order.
+On the wire (:mod:`wdsfilter.wire`), first what the worker is equipped with, answered by why it cannot start
+("" when it can), then (number of the prepare, pair), answered by Prepared or Unreadable, in order.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import pickle
 import queue
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -24,6 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from wdsfilter import wire
 from wdsfilter.errors import BadCaption, BadImage
 from wdsfilter.samples import Pair, Prepared, Unreadable
 
@@ -84,19 +83,19 @@ class Worker:
 
     def send(self, message: object) -> None:
         """Raises Down."""
-        data = pickle.dumps(message, protocol=5)
+        packed = wire.packed(message)
         try:
-            _write(self._socket, data)
+            wire.send(self._socket, packed)
         except OSError as error:
             raise self._down(error) from error
 
     def receive(self) -> Any:
         """The next answer. Raises Down."""
         try:
-            data = _read(self._socket)
+            message = wire.receive(self._socket)
         except OSError as error:
             raise self._down(error) from error
-        return _loads(data)
+        return wire.unpacked(message)
 
     def hang_up(self) -> None:
         """Wake whoever sends or receives, with Down. For any thread."""
@@ -124,32 +123,32 @@ def _serve(descriptor: str, parent: str) -> None:
     """The life of a worker. ``parent``: the process that must be alive, or this one must not be."""
     _die_with(int(parent))
     connection = socket.socket(fileno=int(descriptor))
-    inbox: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[wire.Message] = queue.SimpleQueue()
     # A thread of its own, so that the parent never waits for us to take a pair, nor we for its death.
     threading.Thread(target=_listen, args=(connection, inbox)).start()
     try:
-        memory, equipment = _loads(inbox.get())
-        prepares = _loads(equipment)
+        memory, equipment = wire.unpacked(inbox.get())
+        prepares = pickle.loads(equipment)
         _limit(memory)
     except Exception as error:  # our caller is at the other end
-        _write(connection, pickle.dumps(_in_words(error)))
+        wire.send(connection, wire.packed(_in_words(error)))
         return
-    _write(connection, pickle.dumps(""))
+    wire.send(connection, wire.packed(""))
     while True:
-        which, pair = _loads(inbox.get())
+        which, pair = wire.unpacked(inbox.get())
         outcome = attempt(prepares[which], pair)
         try:
-            answer = pickle.dumps(outcome, protocol=5)
+            answer = wire.packed(outcome)
         except Exception as error:  # a judge's own type, anything
-            answer = pickle.dumps(_unreadable(pair, error))
-        del pair, outcome  # not beside the next one
-        _write(connection, answer)
+            answer = wire.packed(_unreadable(pair, error))
+        wire.send(connection, answer)
+        del pair, outcome, answer  # not beside the next one
 
 
-def _listen(connection: socket.socket, inbox: queue.SimpleQueue[bytearray]) -> None:
+def _listen(connection: socket.socket, inbox: queue.SimpleQueue[wire.Message]) -> None:
     with suppress(OSError):
         while True:
-            inbox.put(_read(connection))
+            inbox.put(wire.receive(connection))
     os._exit(0)
 
 
@@ -190,28 +189,3 @@ def _unreadable(pair: Pair, error: Exception) -> Unreadable:
 
 def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
-
-
-def _loads(data: bytes | bytearray) -> Any:
-    return pickle.loads(data)  # from our own other half: nobody else has the socket
-
-
-def _write(connection: socket.socket, data: bytes) -> None:
-    connection.sendall(struct.pack("<Q", len(data)))
-    connection.sendall(data)
-
-
-def _read(connection: socket.socket) -> bytearray:
-    (size,) = struct.unpack("<Q", _exactly(connection, 8))
-    return _exactly(connection, size)
-
-
-def _exactly(connection: socket.socket, size: int) -> bytearray:
-    data = bytearray(size)
-    rest = memoryview(data)
-    while rest:
-        received = connection.recv_into(rest)
-        if not received:
-            raise ConnectionError("closed by the other side")
-        rest = rest[received:]
-    return data
