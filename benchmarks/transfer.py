@@ -52,8 +52,8 @@ def by_socket(connection: socket.socket, tokens: int) -> npt.NDArray[np.uint8]:
 def by_memory(connection: socket.socket, block: SharedMemory, tokens: int) -> npt.NDArray[np.uint8]:
     wire.send(connection, wire.packed(("shared memory", tokens)))
     shape: tuple[int, int] = wire.unpacked(wire.receive(connection))
-    patches: npt.NDArray[np.uint8] = np.ndarray(shape, np.uint8, block.buf)
-    return patches.copy()
+    patches: npt.NDArray[np.uint8] = np.ndarray(shape, np.uint8, block.buf).copy()
+    return patches
 
 
 def spent(other: int) -> float:
