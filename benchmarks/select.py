@@ -82,9 +82,9 @@ def _drawn(chance: np.random.Generator, shard: int, columns: pa.Schema) -> pa.Ta
 
 def top(run: Path, export: Path, workers: int, memory: str) -> None:
     """Print seconds and peak memory (bytes) of one question, as JSON: for a process of its own."""
-    sources = open_sources([str(run)])
-    selection = Selection(Question(top=Amount("18%")), sources, workers=workers, memory=memory)
-    spent = measure.seconds(lambda: selection.export(export))
+    with open_sources([str(run)]) as sources:
+        selection = Selection(Question(top=Amount("18%")), sources, workers=workers, memory=memory)
+        spent = measure.seconds(lambda: selection.export(export))
     print(json.dumps({"seconds": spent, "peak": _peak()}))
 
 
@@ -114,14 +114,10 @@ def copy(
     output = folder / "output"
 
     def cut() -> None:
-        selection = Selection(
-            Question(),
-            open_sources([str(folder / "run")]),
-            patterns=[str(path) for path in shards],
-            scores=False,
-            workers=workers,
-        )
-        assert selection.into(OutputFolder(output), samples // len(shards)) == samples
+        with open_sources([str(folder / "run")]) as sources:
+            patterns = [str(path) for path in shards]
+            selection = Selection(Question(), sources, patterns=patterns, scores=False, workers=workers)
+            assert selection.into(OutputFolder(output), samples // len(shards)) == samples
 
     arms = {"select": cut, "cp": lambda: copy_files(shards, output)}
     taken = measure.in_turn(arms, rounds, between=lambda: shutil.rmtree(output))

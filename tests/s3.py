@@ -25,8 +25,9 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class Gate:
     """Stands before moto: makes its writes atomic, as a store's are, and fails where it is told to.
 
-    ``requests`` are all methods and paths so far; ``deaf`` drops conditions, as some stores do;
-    ``lost`` writes are carried out and answered with an error; ``failing`` requests are not carried out.
+    ``requests`` are all methods and paths so far, ``sent`` the bytes of answers to GET; ``deaf`` drops
+    conditions, as some stores do; ``lost`` writes are carried out and answered with an error; ``failing``
+    requests are not carried out.
     """
 
     def __init__(self, application: Application) -> None:
@@ -36,6 +37,7 @@ class Gate:
 
     def clear(self) -> None:
         self.requests: list[tuple[str, str]] = []
+        self.sent = 0
         self.deaf = False
         self.lost = 0
         self.failing = 0
@@ -50,7 +52,9 @@ class Gate:
             start_response("503 Slow Down", [("Content-Length", "0")])
             return []
         if method not in ("PUT", "POST", "DELETE"):
-            return self._application(environ, start_response)
+            answer = list(self._application(environ, start_response))
+            self.sent += sum(map(len, answer)) if method == "GET" else 0
+            return answer
         with self._lock:
             answer = list(self._application(environ, start_response if not self.lost else lambda *_: None))
         if self.lost:

@@ -6,18 +6,22 @@ import hashlib
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
 from tests.runs import OUTSIDE, finished, make_shards, start, tree, write_recipe
 from tests.s3 import Gate, new_bucket, speak_to
+from tests.shards import jpeg, pairs, tar_bytes
 from wdsfilter import objects
 from wdsfilter.claims import Claims
 from wdsfilter.cli import main
 from wdsfilter.errors import OutputError
 from wdsfilter.objects import ObjectPath
 from wdsfilter.output import OutputFolder
+from wdsfilter.select import selection
+from wdsfilter.select.cut import claim_folder
 
 
 def stored_tree(output: str) -> dict[str, str]:
@@ -71,6 +75,67 @@ def test_a_run_from_store_to_store(arguments: list[str], expected: dict[str, str
     assert stored_tree(out) == expected
     assert main(["report", out]) == 0
     assert ObjectPath(f"{out}/wdsfilter/report.html").exists()
+
+
+def test_a_selection_from_store_to_store(
+    arguments: list[str], bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A selection of a run in a store, into a store, is that of a run in a folder; it goes on, too."""
+    question = ["--shards", f"{bucket}/in/", "--top", "60%", "--samples-per-shard", "9", "--workers", "1"]
+    for place in (f"{bucket}/run", str(tmp_path / "run")):
+        assert main([*arguments, place]) == 0
+    assert main(["select", str(tmp_path / "run"), *question, "-o", str(tmp_path / "out")]) == 0
+    again = ["select", f"{bucket}/run", *question, "-o", f"{bucket}/out"]
+    assert main(again) == 0
+    assert stored_tree(f"{bucket}/out") == tree(tmp_path / "out")
+    lost = ObjectPath(f"{bucket}/out/00001.tar")
+    lost.unlink()
+    assert main(again) == 0
+    assert lost.exists()
+    assert main(["verify", f"{bucket}/out"]) == 0
+    capsys.readouterr()
+    assert main([*again[:-1], f"{bucket}/run"]) == 1
+    assert "is the run that is selected from" in capsys.readouterr().err
+    assert main(["select", f"{bucket}/run", *question[:2], "-o", f"{bucket}/out"]) == 1
+    assert "the folder of another selection" in capsys.readouterr().err
+
+
+def test_a_selection_reads_what_it_wants(bucket: str, s3: Gate, tmp_path: Path) -> None:
+    """With 18 % kept at most 25 % of a store's bytes come, whatever the size of samples, and few requests do."""
+    recipe = str(write_recipe(tmp_path))
+    for size in (20_000, 60_000):
+        shard = tmp_path / f"{size}/s.tar"
+        samples = 9_000_000 // size
+        shard.parent.mkdir()
+        shard.write_bytes(tar_bytes(pairs(samples, image=jpeg() + bytes(size))))
+        total = shard.stat().st_size
+        upload(shard.parent, f"{bucket}/{size}")
+        out = tmp_path / f"run{size}"
+        patterns = ["--shards", f"{bucket}/{size}/"]
+        assert main(["run", recipe, *patterns, "-o", str(out), "--set", "output.shards=false"]) == 0
+        s3.clear()
+        assert (
+            main(["select", str(out), *patterns, "-o", f"{out}-best", "--top", "18%", "--workers", "1"]) == 0
+        )
+        assert s3.sent <= 0.25 * total, size
+        assert len(s3.requests) < 0.16 * samples, size
+
+
+def test_an_input_that_changes_while_it_is_selected_from(
+    arguments: list[str], bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is committed of a shard whose pictures were replaced under a selection, at the same places."""
+    assert main([*arguments, str(tmp_path / "run")]) == 0
+    store, root = fsspec.core.url_to_fs(f"{bucket}/in/s-0002.tar")
+
+    def replaced(*given: Any) -> None:
+        claim_folder(*given)
+        store.pipe_file(root, store.cat_file(root).replace(b"JFIF", b"jfif"))
+
+    monkeypatch.setattr(selection, "claim_folder", replaced)
+    question = ["select", str(tmp_path / "run"), "--shards", f"{bucket}/in/", "--workers", "1"]
+    assert main([*question, "-o", f"{bucket}/out"]) == 1
+    assert not [name for name in stored_tree(f"{bucket}/out") if name.endswith((".tar", ".parquet"))]
 
 
 def test_three_launches_share_a_folder_in_a_store(

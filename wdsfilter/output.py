@@ -76,18 +76,24 @@ class OutputFolder:
         return sorted(f"{name.removesuffix('.parquet')}.tar" for name in found)
 
     def local_ledgers(self, names: Iterable[str]) -> dict[str, Path]:
-        """The ledgers of these shards as local files: copies among the temporaries, where they lie in a store."""
-        with ThreadPoolExecutor(_COPIED_AT_ONCE) as pool:
-            names = list(names)
-            return dict(zip(names, pool.map(self._local_ledger, names), strict=True))
+        """The ledgers of these shards as local files, named alike below one folder.
 
-    def _local_ledger(self, name: str) -> Path:
-        path = self.ledger(name)
-        if isinstance(path, Path):
-            return path
-        copy = self.temporary()
-        copy.write_bytes(path.read_bytes())
-        return copy
+        Where they lie in a store they are copied among the temporaries, for their owner to remove.
+        """
+        names = list(names)
+        if isinstance(self.root, Path):
+            return {name: self.root / self.name_of(self.ledger(name)) for name in names}
+        copies = self.temporary()
+
+        def copied(name: str) -> Path:
+            path = self.ledger(name)
+            copy = copies / self.name_of(path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+            return copy
+
+        with ThreadPoolExecutor(_COPIED_AT_ONCE) as pool:
+            return dict(zip(names, pool.map(copied, names), strict=True))
 
     def temporary(self) -> Path:
         """A fresh name for a file that nobody else will touch."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from wdsfilter.errors import ReadError
 
 _AT_ONCE = 16  # requests to a store
 _GAP = 64 << 10  # bytes that are cheaper to bring along than to ask again behind them
+_WASTE = 4  # of what is wanted together a quarter is brought along at most, or one such gap
 _MOST = 8 << 20  # bytes for which one request may ask
 
 
@@ -105,13 +106,15 @@ def _remote_ranges(ranges: Sequence[Range]) -> list[bytes]:
 
 def _neighbours(ranges: Sequence[Range]) -> Iterator[list[int]]:
     """Positions of ranges, grouped by what one request is to bring."""
+    order = sorted(range(len(ranges)), key=lambda n: (ranges[n].location, ranges[n].offset))
+    widest = _widest_gap([ranges[number] for number in order])
     group: list[int] = []
     end = 0
-    for number in sorted(range(len(ranges)), key=lambda n: (ranges[n].location, ranges[n].offset)):
+    for number in order:
         wanted = ranges[number]
         if group:
             first = ranges[group[0]]
-            apart = wanted.location != first.location or wanted.offset > end + _GAP
+            apart = wanted.location != first.location or wanted.offset > end + widest
             if apart or max(end, wanted.end) - first.offset > _MOST:
                 yield group
                 group, end = [], 0
@@ -119,3 +122,20 @@ def _neighbours(ranges: Sequence[Range]) -> Iterator[list[int]]:
         end = max(end, wanted.end)
     if group:
         yield group
+
+
+def _widest_gap(ordered: Sequence[Range]) -> int:
+    """Up to which width gaps are brought along: the smallest ones, as far as their share of bytes goes."""
+    left = max(sum(wanted.length for wanted in ordered) // _WASTE, _GAP)
+    gaps = [
+        after.offset - before.end
+        for before, after in pairwise(ordered)
+        if after.location == before.location and after.offset <= before.end + _GAP
+    ]
+    widest = 0
+    for gap, alike in groupby(sorted(max(gap, 0) for gap in gaps)):
+        left -= sum(1 for _ in alike) * gap
+        if left < 0:
+            break
+        widest = gap
+    return widest

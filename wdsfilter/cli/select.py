@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from wdsfilter import storage
 from wdsfilter.cli import ShardsOption, err, out, tar_output
 from wdsfilter.errors import Interrupted, UserError
 
@@ -35,7 +34,8 @@ def select(
         typer.Argument(help="Output folder of a run; or several over the same shards, named: a=RUN1 b=RUN2"),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Output folder; a selection that is there goes on.")
+        str | None,
+        typer.Option("--output", "-o", help="Output folder, a URL, too; a selection that is there goes on."),
     ] = None,
     to: Annotated[str | None, typer.Option("--to", metavar="-", help="One tar to standard output.")] = None,
     export: Annotated[
@@ -96,46 +96,45 @@ def select(
         raise UserError("--near goes with --drop-duplicates")
     if sum(goal is not None for goal in (output, to, export)) != 1 or to not in (None, "-"):
         raise UserError("say where to: one of --output FOLDER, --to - and --export FILE")
-    if output is not None and storage.protocol(str(output)) is not None:
-        raise UserError(f"{output}: the output has to be a local or network folder; copy it from there")
-    selection = Selection(
-        Question(
-            where=where,
-            keys=keys,
-            drop_keys=drop_keys,
-            drop_on=on,
-            drop_duplicates=drop_duplicates,
-            near=near,
-            top=Amount(top) if top is not None else None,
-            by=by,
-            sample=Amount(sample) if sample is not None else None,
-            shuffle=shuffle,
-            seed=seed,
-        ),
-        open_sources(runs),
-        tuple(shards or ()),
-        tuple(remap or ()),
-        scores is Scores.member,
-        workers or min(os.cpu_count() or 1, 8),
-        memory,
-        lambda remark: err.print(remark, markup=False),
+    question = Question(
+        where=where,
+        keys=keys,
+        drop_keys=drop_keys,
+        drop_on=on,
+        drop_duplicates=drop_duplicates,
+        near=near,
+        top=Amount(top) if top is not None else None,
+        by=by,
+        sample=Amount(sample) if sample is not None else None,
+        shuffle=shuffle,
+        seed=seed,
     )
     stop = Stop()
     with stop.on_signals():
         try:
-            if output is not None:
-                folder = OutputFolder(output)
-                stop.gently()
-                chosen = selection.into(folder, samples_per_shard, stop.check)
-                out.print(
-                    f"{output}: {chosen:,} samples in {len(folder.shard_names()):,} shards", markup=False
+            with open_sources(runs) as sources:
+                selection = Selection(
+                    question,
+                    sources,
+                    tuple(shards or ()),
+                    tuple(remap or ()),
+                    scores is Scores.member,
+                    workers or min(os.cpu_count() or 1, 8),
+                    memory,
+                    lambda remark: err.print(remark, markup=False),
                 )
-            elif export is not None:
-                chosen = selection.export(export)
-                out.print(f"{export}: {chosen:,} samples", markup=False)
-            else:
-                with suppress(BrokenPipeError), tar_output() as file:
-                    selection.stream(file)
+                if output is not None:
+                    folder = OutputFolder(output)
+                    stop.gently()
+                    chosen = selection.into(folder, samples_per_shard, stop.check)
+                    count = len(folder.shard_names())
+                    out.print(f"{output}: {chosen:,} samples in {count:,} shards", markup=False)
+                elif export is not None:
+                    chosen = selection.export(export)
+                    out.print(f"{export}: {chosen:,} samples", markup=False)
+                else:
+                    with suppress(BrokenPipeError), tar_output() as file:
+                        selection.stream(file)
         except (Interrupted, KeyboardInterrupt):
             err.print("stopped; all that was committed is whole. Run the same command again to go on.")
             raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -22,7 +22,6 @@ from wdsfilter.select.expression import Expression, compile_expression
 from wdsfilter.select.listed import fill_lists
 from wdsfilter.select.question import Question, draw_below, seeded
 from wdsfilter.select.sources import Source, default_worth
-from wdsfilter.storage import StoredPath
 
 _ROWS_PER_GROUP = 4096
 _PLACE = ("key", "offset", "length", "status", "reason", "detail")
@@ -117,7 +116,7 @@ def _ask(
     by = worth(question, sources)
     better = compile_expression(connection, by, "--by", sources) if by is not None else None
     fill_lists(connection, question, sources[0])
-    _close(connection, [*(source.folder.ledgers for source in sources), temporary])
+    _close(connection, [*(source.ledger_folder for source in sources), temporary])
     for expression, option, kind in ((where, "--where", "BOOLEAN"), (better, "--by", "DOUBLE")):
         if expression is not None:
             _check_type(connection, expression, option, kind, sources)
@@ -135,15 +134,15 @@ def _ask(
 
 
 def _view(number: int, source: Source) -> str:
-    root = str(source.folder.ledgers)
-    files = ", ".join(_quoted(storage.escaped(str(source.folder.ledger(name)))) for name in source.shards)
+    root = str(source.ledger_folder)
+    files = ", ".join(_quoted(storage.escaped(str(path))) for path in source.ledgers.values())
     return (
         f"CREATE VIEW v{number} AS SELECT left(substr(filename, {len(root) + 2}), -8) || '.tar' AS shard, "
         f"* EXCLUDE (filename) FROM read_parquet([{files}], filename = true, hive_partitioning = false)"
     )
 
 
-def _close(connection: duckdb.DuckDBPyConnection, folders: Sequence[StoredPath]) -> None:
+def _close(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> None:
     """From here on the connection reaches these folders and nothing else, and no setting can change that."""
     # What is asked for is a pattern that matches one path, and both have to be let through.
     both = {str(folder) for folder in folders} | {storage.escaped(str(folder)) for folder in folders}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from wdsfilter import fingerprint, launch, ledger, storage
 from wdsfilter.commit import is_complete
@@ -26,6 +27,7 @@ from wdsfilter.failpoints import hit
 from wdsfilter.ledger import Header, LedgerWriter
 from wdsfilter.output import OutputFolder
 from wdsfilter.select.copying import Copying
+from wdsfilter.select.inputs import Located, check_unchanged
 from wdsfilter.shards.writer import ShardWriter, Written
 from wdsfilter.storage import StoredPath
 from wdsfilter.streams import Stat
@@ -40,6 +42,7 @@ class Cut:
 
     root: StoredPath
     copying: Copying
+    located: Mapping[str, Located]
     columns: pa.Schema
     rows: int
     per_shard: int
@@ -137,10 +140,13 @@ def make_shard(job: Cut, folder: OutputFolder, number: int) -> Header:
     rows = LedgerWriter(ledger_path, job.columns)
     try:
         hit("shard.begun")
+        used: set[str] = set()
         for table in job.copying.tables(number * job.per_shard, job.per_shard):
             for buffers in job.copying.stored(table):
                 tar.add_stored(buffers)
             rows.add_table(table)
+            used.update(pc.unique(table["source_shard"]).to_pylist())
+        check_unchanged(job.located[shard] for shard in sorted(used))
         written = tar.close()
         hit("shard.written")
         header = Header(name, Stat(None), rows.counts, None, written, job.scoring, job.decision)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +18,17 @@ from wdsfilter.ranges import Range, read_ranges
 from wdsfilter.select.sources import Source
 from wdsfilter.shards.compression import is_compressed
 from wdsfilter.shards.source import Pattern, find_shards
-from wdsfilter.streams import changed
+from wdsfilter.streams import Stat, changed
 
 _ASKED_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where an input shard lies, and what it was when that was found out."""
+
+    url: str
+    stat: Stat
 
 
 def source_shards(answer: Path) -> list[str]:
@@ -34,7 +43,7 @@ def source_shards(answer: Path) -> list[str]:
 
 def locate(
     names: Sequence[str], patterns: Sequence[str], remaps: Sequence[str], sources: Sequence[Source]
-) -> dict[str, str]:
+) -> dict[str, Located]:
     """Location of every named shard, each checked against its ledger.
 
     ``patterns`` are those that the run was given; a remap ``OLD=NEW`` says where the shards lie whose names
@@ -57,17 +66,24 @@ def locate(
     located = {name: location for name, location in found.items() if location is not None}
     vouched = {old for old, _ in pairs}  # a file in a shard's place, such as what was compressed
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        for complaint in pool.map(partial(_complaint, sources, vouched), located.items()):
-            if complaint is not None:
-                raise InputError(complaint)
-    return located
+        checked = pool.map(partial(_checked, sources, vouched), located.items())
+        return dict(zip(located, checked, strict=True))
 
 
-def check_outside(located: Mapping[str, str], folder: OutputFolder) -> None:
+def check_outside(located: Iterable[Located], folder: OutputFolder) -> None:
     """Raise InputError where an input shard lies in the folder that is written to."""
-    for location in located.values():
-        if folder.holds(location):
-            raise InputError(f"{location} lies in the output folder {folder.root}; choose another one")
+    for shard in located:
+        if folder.holds(shard.url):
+            raise InputError(f"{shard.url} lies in the output folder {folder.root}; choose another one")
+
+
+def check_unchanged(located: Iterable[Located]) -> None:
+    """Raise InputError where a shard is another one than it was when it was located; ReadError."""
+    shards = list(located)
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        for shard, now in zip(shards, pool.map(lambda shard: storage.stat(shard.url), shards), strict=True):
+            if how := changed(shard.stat, now):
+                raise InputError(f"{storage.shown(shard.url)} {how} when its samples were asked for")
 
 
 def _pair(remap: str) -> tuple[str, str]:
@@ -88,22 +104,22 @@ def _remapped(name: str, pairs: Sequence[tuple[str, str]]) -> str | None:
     return new + name[len(old) :]
 
 
-def _complaint(sources: Sequence[Source], vouched: Set[str], item: tuple[str, str]) -> str | None:
+def _checked(sources: Sequence[Source], vouched: Set[str], item: tuple[str, str]) -> Located:
     name, location = item
     try:
         now = storage.stat(location)
         for source in sources if name not in vouched else ():
-            if change := changed(ledger.read_header(source.folder.ledger(name)).input, now):
-                return f"{storage.shown(location)} {change} when it was judged"
+            if change := changed(ledger.read_header(source.ledgers[name]).input, now):
+                raise InputError(f"{storage.shown(location)} {change} when it was judged")
         [start] = read_ranges([Range(location, 0, min(8, now.size or 8))])
     except ReadError as error:
-        return f"could not be read: {error}"
+        raise InputError(f"could not be read: {error}") from error
     if is_compressed(start):
-        return (
+        raise InputError(
             f"{storage.shown(location)} is compressed, and samples cannot be copied out of its middle; "
             f"decompress it, and say --remap {name}=FILE"
         )
-    return None
+    return Located(location, now)
 
 
 def unfinished(sources: Sequence[Source]) -> Iterator[str]:

@@ -16,7 +16,14 @@ from wdsfilter.select import exports
 from wdsfilter.select.answer import Answer, ask, columns, worth
 from wdsfilter.select.copying import Copying
 from wdsfilter.select.cut import Cut, claim_folder, cut
-from wdsfilter.select.inputs import check_outside, locate, source_shards, unfinished
+from wdsfilter.select.inputs import (
+    Located,
+    check_outside,
+    check_unchanged,
+    locate,
+    source_shards,
+    unfinished,
+)
 from wdsfilter.select.question import Question
 from wdsfilter.select.sources import Source
 from wdsfilter.shards.writer import write_stream
@@ -50,8 +57,9 @@ class Selection:
 
         ``check`` is called between shards and may raise. Raises QuestionError, InputError, OutputError, ReadError.
         """
+        root = folder.root.resolve() if isinstance(folder.root, Path) else folder.root
         for source in self.sources:
-            if source.folder.root == Path(str(folder.root)).resolve():
+            if source.folder.root == root:
                 raise OutputError(f"{folder.root} is the run that is selected from; choose another folder")
         record = self._record(per_shard)
         folder.probe()
@@ -59,12 +67,13 @@ class Selection:
         temporary = folder.temporary()
         temporary.mkdir()
         try:
-            answer, copying = self._asked(temporary)
-            check_outside(copying.locations, folder)
+            answer, located, copying = self._asked(temporary)
+            check_outside(located.values(), folder)
             claim_folder(folder, record)
             job = Cut(
                 folder.root,
                 copying,
+                located,
                 columns(self.sources),
                 answer.rows,
                 per_shard,
@@ -81,9 +90,10 @@ class Selection:
     def stream(self, file: BinaryIO) -> None:
         """Write the chosen samples as one tar. Raises BrokenPipeError, and what :meth:`into` does."""
         with TemporaryDirectory() as temporary:
-            answer, copying = self._asked(Path(temporary))
+            answer, located, copying = self._asked(Path(temporary))
             tables = copying.tables(0, answer.rows)
             write_stream((buffers for table in tables for buffers in copying.stored(table)), file)
+            check_unchanged(located.values())
 
     def export(self, path: Path) -> int:
         """Write what was chosen as a list, and say how many samples it names. Raises QuestionError, OutputError."""
@@ -93,13 +103,14 @@ class Selection:
             exports.export(answer.path, path)
             return answer.rows
 
-    def _asked(self, temporary: Path) -> tuple[Answer, Copying]:
+    def _asked(self, temporary: Path) -> tuple[Answer, dict[str, Located], Copying]:
         answer = self._answer(temporary)
         located = locate(source_shards(answer.path), self.patterns, self.remaps, self.sources)
         judges = tuple(source.own(judge) for source in self.sources for judge in source.judges)
         most = max(source.record.max_sample for source in self.sources)
         output = Output(scores="member" if self.scores else "none")
-        return answer, Copying(answer.path, located, judges, output, most)
+        locations = {name: shard.url for name, shard in located.items()}
+        return answer, located, Copying(answer.path, locations, judges, output, most)
 
     def _answer(self, temporary: Path) -> Answer:
         for remark in unfinished(self.sources):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,16 @@ _NAMED = re.compile(r"([a-z][a-z0-9_]*)=(.+)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A run as a selection sees it. ``name`` is empty where it is the only one."""
+    """A run as a selection sees it. ``name`` is empty where it is the only one.
+
+    ``ledgers`` are its shards' ledgers on this disk, in ``ledger_folder``: copies of those of a run in a store.
+    """
 
     name: str
     folder: OutputFolder
     record: RunRecord
-    shards: tuple[str, ...]
+    ledgers: Mapping[str, Path]
+    ledger_folder: Path
     columns: pa.Schema
 
     @property
@@ -47,12 +52,13 @@ class Source:
         """Of all its ledgers: two runs with one digest have the same rows."""
         known = _known_hashes(self.folder)
         return fingerprint.digest(
-            {name: known.get(name) or file_sha256(self.folder.ledger(name)) for name in self.shards}
+            {name: known.get(name) or file_sha256(path) for name, path in self.ledgers.items()}
         )
 
 
-def open_sources(runs: Sequence[str]) -> list[Source]:
-    """The runs that the command line names: ``RUN``, or ``a=RUN1 b=RUN2``.
+@contextmanager
+def open_sources(runs: Sequence[str]) -> Iterator[list[Source]]:
+    """The runs that the command line names: ``RUN``, or ``a=RUN1 b=RUN2``. Ledgers in a store are copied meanwhile.
 
     Raises OutputError where a folder is no run's, QuestionError where names are missing or repeated.
     """
@@ -65,13 +71,16 @@ def open_sources(runs: Sequence[str]) -> list[Source]:
             raise QuestionError(f"two runs are named {repeated[0]!r}")
     else:
         named = [("", path) for _, path in named]
-    for _, path in named:
-        if storage.protocol(path) is not None:
-            raise OutputError(
-                f"{storage.shown(path)}: ledgers can be asked on a disk only; "
-                "copy wdsfilter/ of this run to a local folder, and select from there"
-            )
-    return [_open(name, OutputFolder(Path(path).resolve())) for name, path in named]
+    folders = [(name, _folder(path)) for name, path in named]
+    try:
+        yield [_open(name, folder) for name, folder in folders]
+    finally:
+        for _, folder in folders:
+            folder.remove_own_temporaries()
+
+
+def _folder(path: str) -> OutputFolder:
+    return OutputFolder(Path(path).resolve() if storage.protocol(path) is None else path)
 
 
 def _split(run: str) -> tuple[str, str]:
@@ -83,15 +92,17 @@ def _open(name: str, folder: OutputFolder) -> Source:
     if folder.selection.exists():
         raise OutputError(f"{folder.root} is a selection; select from the run that it was made of")
     record = read_record(folder)
-    shards = tuple(folder.shard_names())
-    if not shards:
+    ledgers = folder.local_ledgers(folder.shard_names())
+    if not ledgers:
         raise OutputError(f"{folder.root} has no ledgers yet")
-    columns = pq.read_schema(folder.ledger(shards[0]))
+    shard, path = next(iter(ledgers.items()))
+    columns = pq.read_schema(path)
     if "shard" in columns.names:
         raise OutputError(
             f"{folder.root}: its ledgers have a column 'shard', which a selection calls its own"
         )
-    return Source(name, folder, record, shards, columns)
+    ledger_folder = path.parents[shard.count("/")]
+    return Source(name, folder, record, ledgers, ledger_folder, columns)
 
 
 def _known_hashes(folder: OutputFolder) -> Mapping[str, str]:
