@@ -37,7 +37,8 @@ def stat_of(info: Mapping[str, Any]) -> Stat:
 def fresh_info(filesystem: Any, path: str) -> Mapping[str, Any]:
     """What a file system tells of an object now."""
     filesystem.invalidate_cache(path)
-    again = {"refresh": True} if "hf" in filesystem.protocol else {}  # it goes by its listings otherwise
+    # The hub's goes by its listings otherwise, and leaves out the hash.
+    again = {"refresh": True, "expand_info": True} if "hf" in filesystem.protocol else {}
     found: Mapping[str, Any] = filesystem.info(path, **again)
     return found
 
