@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return found
 
-    def _say(self, value: Any, status: int = 200, **headers: str) -> None:
+    def _say(self, value: Any, status: int = 200, headers: Mapping[str, str] = {}) -> None:
         self._send(json.dumps(value).encode(), status, {"Content-Type": "application/json", **headers})
 
     def _send(self, data: bytes, status: int, headers: Mapping[str, str]) -> None:
@@ -168,11 +168,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _commit_of(self, repo: str, revision: str) -> str | None:
         if repo not in self.hub.private:
-            self._say({"error": "Repository not found"}, 404, **{"X-Error-Code": "RepoNotFound"})
+            self._say({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
             return None
         sha = self.hub.branches.get((repo, revision or "main"), revision)
         if sha not in self.hub.commits:
-            self._say({"error": "Revision not found"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+            self._say({"error": "Revision not found"}, 404, {"X-Error-Code": "RevisionNotFound"})
             return None
         return sha
 
@@ -200,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         start = f"{folder}/" if folder else ""
         files = {path: data for path, data in self.hub.commits[sha].items() if path.startswith(start)}
         if not files:
-            self._say({"error": "not found"}, 404, **{"X-Error-Code": "EntryNotFound"})
+            self._say({"error": "not found"}, 404, {"X-Error-Code": "EntryNotFound"})
             return
         recursive = self._query.get("recursive", ["false"])[0].lower() in ("true", "1")
         entries: dict[str, Any] = {}
@@ -213,12 +213,12 @@ class _Handler(BaseHTTPRequestHandler):
                 entries[path] = self._entry(path, data)
         first = int(self._query.get("cursor", ["0"])[0])
         listed = list(entries.values())
-        more = {}
+        more: dict[str, str] = {}
         if first + PAGE < len(listed):
             base = f"{self.hub.url}{urlsplit(self.path).path}"
             query = f"recursive={recursive}&cursor={first + PAGE}"
             more = {"Link": f'<{base}?{query}>; rel="next"'}
-        self._say(listed[first : first + PAGE], **more)
+        self._say(listed[first : first + PAGE], headers=more)
 
     def paths(self, body: bytes, repo: str, revision: str) -> None:
         if not (sha := self._commit_of(repo, revision)):
@@ -241,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         data = self.hub.commits[sha].get(path)
         if data is None:
-            self._say({"error": "Entry not found"}, 404, **{"X-Error-Code": "EntryNotFound"})
+            self._say({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
             return
         large = self.hub.is_large(path, data)
         digest = hashlib.sha256(data).hexdigest()

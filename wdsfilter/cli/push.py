@@ -35,7 +35,7 @@ def push(
     What is there already is not sent again: run the same command again to go on. The token is that of
     `hf auth login`, or HF_TOKEN.
     """
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     from wdsfilter.output import OutputFolder
     from wdsfilter.push import pushing

@@ -66,7 +66,7 @@ def _is_missing(opened: Opened, target: Target, there: Mapping[str, RepoFile], n
     """Whether a shard or its ledger is not there. Raises OutputError where another one has its name."""
     ledger = opened.ledgers[name]
     output = opened.headers[name].output
-    known = [(target.path(_ledger_name(opened, name)), ledger, None)]
+    known: list[tuple[str, Content, str | None]] = [(target.path(_ledger_name(opened, name)), ledger, None)]
     if output is not None:
         known.append((target.path(name), b"", output.sha256))
     missing = False
