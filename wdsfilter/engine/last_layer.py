@@ -17,6 +17,7 @@ class LastLayer(torch.nn.Module):
     def __init__(self, layer: Any) -> None:
         super().__init__()
         self.layer = layer
+        self.attention_type = getattr(layer, "attention_type", None)  # transformers 4 picks a mask by it
 
     def forward(self, hidden_states: Tensor, *, wanted: Tensor | None = None, **more: Any) -> Any:
         if wanted is None:
@@ -24,4 +25,5 @@ class LastLayer(torch.nn.Module):
         layer = self.layer
         attended = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **more)[0]
         states = hidden_states[:, wanted] + attended[:, wanted]
-        return states + layer.mlp(layer.post_attention_layernorm(states))
+        states = states + layer.mlp(layer.post_attention_layernorm(states))
+        return (states,) if "output_attentions" in more else states  # transformers 4 asks for a tuple by that
