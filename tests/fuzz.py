@@ -220,8 +220,8 @@ def run(seed: int, first: int, cases: int, at: Any = None) -> None:
             raise AssertionError(f"{kind}, --seed {seed} --first {number} --cases 1: {error!r}") from error
 
 
-def watched(seed: int, first: int, cases: int) -> str:
-    """The same in a process of its own: what went wrong, empty for nothing."""
+def watched(seed: int, first: int, cases: int) -> tuple[str, int]:
+    """The same in a process of its own: what went wrong, empty for nothing, and the first case that was not tried."""
     context = get_context("spawn")
     at = context.Value("q", first)
     child = context.Process(target=run, args=(seed, first, cases, at))
@@ -234,8 +234,10 @@ def watched(seed: int, first: int, cases: int) -> str:
         elif time.monotonic() - since > SECONDS * 6:  # a machine may be busy with other things
             child.kill()
             child.join()
-            return f"--seed {seed} --first {last}: no end after {SECONDS * 6} s"
-    return f"--seed {seed} --first {at.value}: exit code {child.exitcode}" if child.exitcode else ""
+            return f"--seed {seed} --first {last}: no end after {SECONDS * 6} s", last + 1
+    if child.exitcode:
+        return f"--seed {seed} --first {at.value}: exit code {child.exitcode}", at.value + 1
+    return "", first + cases
 
 
 def main() -> int:
@@ -250,8 +252,10 @@ def main() -> int:
     failures = []
     began = time.monotonic()
     end = options.first + options.cases
-    for first in range(options.first, end, _PER_CHILD):
-        if wrong := watched(options.seed, first, min(_PER_CHILD, end - first)):
+    first = options.first
+    while first < end:
+        wrong, first = watched(options.seed, first, min(_PER_CHILD, end - first))
+        if wrong:
             failures.append(wrong)
             print(wrong, flush=True)
     rate = options.cases / (time.monotonic() - began)

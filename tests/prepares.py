@@ -14,6 +14,8 @@ from typing import Any
 from wdsfilter.errors import BadCaption
 from wdsfilter.samples import Pair, Prepared, Unreadable
 
+_LEFT: list[bytes] = []
+
 
 def obey(pair: Pair) -> Prepared | Unreadable:
     """Does what the caption's first word says with the rest of it. Answers with the key."""
@@ -30,6 +32,10 @@ def obey(pair: Pair) -> Prepared | Unreadable:
         eaten = []
         while True:
             eaten.append(b"x" * (1 << 24))
+    elif verb == "litter":  # so many MiB, of which only the last is kept
+        _LEFT.append([b"x" * (1 << 20) for _ in range(int(rest))].pop())
+    elif verb == "resident":
+        return Prepared(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
     elif verb == "raise":
         raise ValueError(rest)
     elif verb == "bad":

@@ -78,7 +78,7 @@ class Ran:
     def slowest(self) -> float:
         """Seconds of work from one shard's commit to the next one's, at most."""
         events = read_events(self.out / "wdsfilter/events")
-        times: list[float] = [event["time"] for event in events if event["event"] in ("loaded", "committed")]
+        times: list[float] = [event["time"] for event in events if event["event"] in ("opened", "committed")]
         return self.share * max(after - before for before, after in pairwise(times))
 
 

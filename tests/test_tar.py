@@ -116,6 +116,11 @@ def test_a_v7_folder_is_passed_over() -> None:
     ]
 
 
+def test_a_slash_behind_a_pax_name_is_nothing() -> None:
+    """A file of an extended header is not called as a folder; Python's tarfile reads it so."""
+    assert words(pax(record(b"path", b"a.jpg/")) + block(b"b.jpg") + END) == ["a.jpg"]
+
+
 @pytest.mark.parametrize("magic", [b"ustar  \0", b""])
 def test_the_prefix_is_ustars_alone(magic: bytes) -> None:
     """Where GNU tar keeps times, no folder is read: only POSIX archives have a prefix."""

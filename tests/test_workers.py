@@ -108,6 +108,17 @@ def test_memory_is_limited() -> None:
     assert results == [Prepared("000"), Unreadable("001", "out_of_memory"), Prepared("002")]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_memory_is_given_back() -> None:
+    """What a huge image left in pieces does not lie beside the next one."""
+    with Workers([prepares.obey], 1) as workers:
+        pairs = pairs_of("resident", "litter 600", "resident")
+        before, _, after = (result for _, result in workers.prepared(0, pairs, itself, lookahead=1))
+    assert isinstance(before, Prepared)
+    assert isinstance(after, Prepared)
+    assert after.value - before.value < 256 << 20
+
+
 def test_accident_costs_nothing(tmp_path: Path) -> None:
     """A worker that dies once under a pair, as by the kernel's choice, costs no pair."""
     pairs = pairs_of("", f"exit-once {tmp_path / 'died'}", "", "")

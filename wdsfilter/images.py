@@ -108,9 +108,10 @@ def decode(
     with _opened(data, max_pixels) as (_, image):
         if at_least is not None:
             image.draft("RGB", at_least(*image.size))
-        image.load()
+        frame = _first_frame(image)
         method = _UPRIGHT.get(_orientation(image.info.get("exif")))
-        pixels = _rgb(image)
+        pixels = _rgb(frame)
+        del frame  # not beside the turned ones
         return pixels if method is None else pixels.transpose(method)
 
 
@@ -209,6 +210,22 @@ def _orientation(exif: object) -> int:
     return 1
 
 
+def _first_frame(image: ImageFile.ImageFile) -> Image.Image:
+    """The image, loaded.
+
+    A WEBP's decoder holds two canvases, and Pillow copies what it gives twice: five times the picture, of which
+    three are not needed here.
+    """
+    if not isinstance(image, WebPImageFile):
+        image.load()
+        return image
+    frame = image._decoder.get_next()
+    if frame is None:
+        raise EOFError("no first frame")
+    del image._decoder
+    return Image.frombuffer(image.mode, image.size, frame[0], "raw", image.rawmode, 0, 1)
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     """RGB pixels of a loaded image, on white, without its metadata."""
     transparent = image.info.get("transparency")
@@ -218,7 +235,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         image.info["transparency"] = tuple(channel >> 8 for channel in transparent)
     alpha = None
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         alpha = image.getchannel("A")
     pixels = image.convert("RGB")
     if alpha is not None:

@@ -40,6 +40,8 @@ ENVIRONMENT = {
 
 _BOOT = "import sys; sys.path[:] = sys.argv[3:]; from wdsfilter import worker; worker._serve(*sys.argv[1:3])"
 _PR_SET_PDEATHSIG = 1  # as in <sys/prctl.h>
+_RESIDENT, _DATA = 1, 5  # fields of /proc/self/statm
+_KEPT = 256 << 20  # bytes that a worker may keep for its next image
 _START_SECONDS = 300.0  # imports from a cold network file system
 
 
@@ -130,6 +132,7 @@ def _serve(descriptor: str, parent: str) -> None:
         memory, equipment = wire.unpacked(inbox.get())
         prepares = pickle.loads(equipment)
         _limit(memory)
+        most = _held(_RESIDENT) + _KEPT
     except Exception as error:  # our caller is at the other end
         wire.send(connection, wire.packed(_in_words(error)))
         return
@@ -143,6 +146,8 @@ def _serve(descriptor: str, parent: str) -> None:
             answer = wire.packed(_unreadable(pair, error))
         wire.send(connection, answer)
         del pair, outcome, answer  # not beside the next one
+        if _held(_RESIDENT) > most:
+            _give_back()
 
 
 def _listen(connection: socket.socket, inbox: queue.SimpleQueue[wire.Message]) -> None:
@@ -172,11 +177,26 @@ def _limit(memory: int | None) -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if memory is not None and sys.platform == "linux":
-        with open("/proc/self/statm") as pages:
-            held = int(pages.read().split()[5]) * resource.getpagesize()
+        most = _held(_DATA) + memory
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        most = held + memory if hard == resource.RLIM_INFINITY else min(held + memory, hard)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _held(kind: int) -> int:
+    """Bytes that this process holds; 0 where the system does not tell."""
+    if sys.platform != "linux":
+        return 0
+    with open("/proc/self/statm") as pages:
+        return int(pages.read().split()[kind]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _give_back() -> None:
+    """Free memory, to the system: what one huge image left in pieces must not lie beside the next one."""
+    import ctypes
+
+    with suppress(AttributeError):  # glibc's own
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _unreadable(pair: Pair, error: Exception) -> Unreadable:

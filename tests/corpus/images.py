@@ -7,6 +7,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -29,6 +30,10 @@ def heavy() -> Iterator[Case]:
     """The largest that are accepted, of the modes that cost the most; they take seconds."""
     yield _case("heavy/16-bit", lambda: png_of(8000, 8000, 16, 0, zeros(16001 * 8000)))
     yield _case("heavy/alpha", lambda: png_of(8000, 8000, 8, 6, zeros(32001 * 8000)))
+    picture = Image.new("RGBA", (8000, 8000), (9, 99, 200, 128))
+    for format in {"WEBP", "AVIF"} & {*images.FORMATS}:
+        options = {"method": 0, "lossless": True} if format == "WEBP" else {"speed": 10}
+        yield _case(f"heavy/alpha-{format.lower()}", partial(saved, picture, format, **options, exif=exif(6)))
     progressive = {"progressive": True, "quality": 30}
     yield _case("heavy/progressive", lambda: saved(Image.new("CMYK", (8000, 8000)), "JPEG", **progressive))
     yield _case("heavy/scans", lambda: scans(20, 8000))

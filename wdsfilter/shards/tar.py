@@ -102,6 +102,8 @@ def pax_records(payload: memoryview, at: int) -> dict[str, str]:
         name = keyword.decode("utf-8", "replace")
         if name in ("path", "size", SPARSE_NAME):
             records[name] = value[:-1].decode("utf-8", "surrogateescape")
+            if name == "path":
+                records[name] = records[name].rstrip("/")  # as tarfile does
         if name.startswith(PREFIX_OF_SPARSE):
             records[PREFIX_OF_SPARSE] = ""
         position = end
