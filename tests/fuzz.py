@@ -33,7 +33,7 @@ from wdsfilter.pairs import PairReader
 from wdsfilter.samples import Damage, Sample, Unreadable
 from wdsfilter.shards import tar
 
-SECONDS = 10
+PATIENCE = 60  # seconds: a machine may be busy with other things
 MAX_PIXELS = 1_000_000
 _PER_CHILD = 20_000
 _READER = PairReader(("jpg", "png", "webp"), "txt")
@@ -223,20 +223,21 @@ def run(seed: int, first: int, cases: int, at: Any = None) -> None:
 def watched(seed: int, first: int, cases: int) -> tuple[str, int]:
     """The same in a process of its own: what went wrong, empty for nothing, and the first case that was not tried."""
     context = get_context("spawn")
-    at = context.Value("q", first)
+    not_begun = first - 1
+    at = context.Value("q", not_begun)
     child = context.Process(target=run, args=(seed, first, cases, at))
     child.start()
-    last, since = -1, time.monotonic()
+    last, since = not_begun, time.monotonic()
     while child.is_alive():
         child.join(0.5)
-        if at.value != last:
+        if at.value != last or at.value == not_begun:
             last, since = at.value, time.monotonic()
-        elif time.monotonic() - since > SECONDS * 6:  # a machine may be busy with other things
+        elif time.monotonic() - since > PATIENCE:
             child.kill()
             child.join()
-            return f"--seed {seed} --first {last}: no end after {SECONDS * 6} s", last + 1
+            return f"--seed {seed} --first {last}: no end after {PATIENCE} s", last + 1
     if child.exitcode:
-        return f"--seed {seed} --first {at.value}: exit code {child.exitcode}", at.value + 1
+        return f"--seed {seed} --first {at.value}: exit code {child.exitcode}", max(first, at.value) + 1
     return "", first + cases
 
 

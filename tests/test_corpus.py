@@ -97,7 +97,7 @@ def ran(folder: Path, cases: Iterable[Case], judge: str) -> Ran:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     code, share, memory, of_children = json.loads(done.stdout.splitlines()[-1])

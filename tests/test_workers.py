@@ -90,6 +90,15 @@ def test_poison_costs_itself(caption: str, reason: str, detail: str) -> None:
     ]
 
 
+def test_a_hung_worker_holds_up_no_other(tmp_path: Path) -> None:
+    """While a pair hangs, all that follow it in the window get prepared."""
+    pairs = pairs_of("sleep 1000", *(f"touch {tmp_path / str(number)}" for number in range(5)))
+    with Workers([prepares.obey], 2, timeout=1.0) as workers:
+        _, first = next(workers.prepared(0, pairs, itself, lookahead=6))
+        assert isinstance(first, Unreadable)
+        assert len(list(tmp_path.iterdir())) == 5
+
+
 def test_unpicklable_answer_costs_itself() -> None:
     """A result that cannot leave its worker is its pair's failure."""
     with Workers([prepares.obey], 1) as workers:

@@ -30,6 +30,7 @@ def heavy() -> Iterator[Case]:
     """The largest that are accepted, of the modes that cost the most; they take seconds."""
     yield _case("heavy/16-bit", lambda: png_of(8000, 8000, 16, 0, zeros(16001 * 8000)))
     yield _case("heavy/alpha", lambda: png_of(8000, 8000, 8, 6, zeros(32001 * 8000)))
+    yield _case("heavy/grey-alpha", lambda: png_of(8000, 8000, 8, 4, zeros(16001 * 8000)))
     picture = Image.new("RGBA", (8000, 8000), (9, 99, 200, 128))
     for format in {"WEBP", "AVIF"} & {*images.FORMATS}:
         options = {"method": 0, "lossless": True} if format == "WEBP" else {"speed": 10}
