@@ -11,11 +11,13 @@ from pathlib import Path
 from PIL import Image
 
 RUN, SHARDS = Path("demo/out"), "demo/shards/world-*.tar"
-SHOTS = {  # name: page, width, height, dark
-    "report-phone": ("report.html", 390, 1700, False),
-    "report-tablet": ("report.html", 820, 1500, True),
-    "report-desktop": ("report.html", 1440, 1700, False),
-    "label": ("label.html", 820, 560, False),
+SHOTS = {  # name: page, width, from where, to where, dark
+    "report-threshold": ("report.html", 1100, 720, 1345, False),
+    "report-pictures": ("report.html", 1100, 3275, 4048, False),
+    "report-phone": ("report.html", 390, 0, 1700, False),
+    "report-tablet": ("report.html", 820, 0, 1500, True),
+    "report-desktop": ("report.html", 1440, 0, 1700, False),
+    "label": ("label.html", 820, 0, 560, False),
 }
 
 
@@ -24,11 +26,11 @@ def main() -> None:
     for extra in ([], ["--label", "100"]):
         report = [sys.executable, "-m", "wdsfilter", "report", str(RUN), "--shards", SHARDS, *extra]
         subprocess.run(report, check=True)
-    for name, (page, width, height, dark) in SHOTS.items():
+    for name, (page, width, top, height, dark) in SHOTS.items():
         with tempfile.TemporaryDirectory() as folder:
             picture = Path(folder) / "page.png"
             shoot((RUN / "wdsfilter" / page).resolve(), picture, width, height, dark)
-            image = Image.open(picture).convert("RGB")
+            image = Image.open(picture).convert("RGB").crop((0, top, width, height))
             image.save(Path(__file__).with_name(f"{name}.webp"), quality=70, method=6)
 
 
