@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.runs import write_recipe
-from wdsfilter.fingerprint import differences, record
+from wdsfilter import recipe
+from wdsfilter.fingerprint import differences, judges_of, record
 from wdsfilter.judges import Runtime
 from wdsfilter.recipe_files import load_recipe
 
@@ -83,3 +84,21 @@ def test_weights_count_and_their_place_does_not(tiny_checkpoint: Path, tmp_path:
     changed = list(differences(found(tiny_checkpoint), found(moved)))
     assert any("model.safetensors" in line for line in changed)
     assert found(moved)["fingerprints"]["scoring"] != found(tiny_checkpoint)["fingerprints"]["scoring"]
+
+
+@pytest.mark.parametrize(
+    ("options", "decides"),
+    [
+        pytest.param({}, False, id="nothing"),
+        pytest.param({"blocklist": [], "json": {}, "suspicious": False}, False, id="all-off"),
+        pytest.param({"min_words": 3}, True, id="limit"),
+        pytest.param({"suspicious": True}, True, id="suspicious"),
+        pytest.param({"blocklist": ["stock photo"]}, True, id="blocklist"),
+        pytest.param({"pattern": "[a-z]"}, True, id="pattern"),
+        pytest.param({"json": {"nsfw": {"one_of": [False]}}}, True, id="json"),
+    ],
+)
+def test_a_record_tells_which_judges_drop_samples(options: dict[str, Any], decides: bool) -> None:
+    """A judge decided about a set where any option for which it drops samples is on."""
+    found = judges_of(record(recipe.parse({"judges": [{"rules": options}]}), CPU))
+    assert found["rules"]["decides"] is decides

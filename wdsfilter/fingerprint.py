@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wdsfilter import judges
-from wdsfilter.judges import Runtime, is_deciding, is_location
+from wdsfilter.judges import Runtime, is_deciding, is_location, is_rejecting
 from wdsfilter.recipe import JudgeSpec, Recipe
 
 FORMAT = 1
@@ -68,14 +68,24 @@ def judges_of(record: Record) -> dict[str, Any]:
     """Id -> whether the judge decides about samples, and SHA-256 of its model's files, of a record's judges."""
     return {
         name: {
-            "decides": any(
-                value is not None and value is not False
-                for value in record["decision"]["judges"][name].values()
-            ),
+            "decides": any(map(_is_on, _dropping(record, name))),
             "model": record["scoring"]["judges"][name]["identity"].get("model", {}),
         }
         for name in record["scoring"]["order"]
     }
+
+
+def _dropping(record: Record, name: str) -> Iterator[object]:
+    """Values of the options for which a judge drops samples."""
+    yield from record["decision"]["judges"][name].values()
+    measuring = record["scoring"]["judges"][name]
+    for option, field in judges.module(measuring["judge"]).Options.model_fields.items():
+        if is_rejecting(field):
+            yield measuring["options"].get(field.alias or option)
+
+
+def _is_on(value: object) -> bool:
+    return value is not None and value is not False and value != [] and value != {}
 
 
 def canonical(value: object) -> bytes:

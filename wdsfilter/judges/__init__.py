@@ -49,6 +49,20 @@ def is_deciding(field: FieldInfo) -> bool:
     return isinstance(extra, dict) and bool(extra.get("decides"))
 
 
+def rejects(default: Any = None, **constraints: Any) -> Any:
+    """An option that says what is measured, and drops what is found: a list of words, a pattern.
+
+    It changes numbers, so it is part of the scoring fingerprint.
+    """
+    return Field(default, json_schema_extra={"rejects": True}, **constraints)
+
+
+def is_rejecting(field: FieldInfo) -> bool:
+    """Whether an option was declared with :func:`rejects`."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("rejects"))
+
+
 def locates(default: Any = None, **constraints: Any) -> Any:
     """An option that says where something lies (a model, a processor): its content counts, not its place.
 

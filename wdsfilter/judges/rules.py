@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from wdsfilter import images, suspicion
 from wdsfilter.errors import BadImage
-from wdsfilter.judges import JudgeOptions, Runtime, decides
+from wdsfilter.judges import JudgeOptions, Runtime, decides, rejects
 from wdsfilter.samples import Decision, Numbers, Pair, Prepared, Unreadable
 from wdsfilter.suspicion import Kind
 
@@ -46,13 +46,13 @@ class Options(JudgeOptions):
     max_chars: int | None = decides(ge=0)
     min_words: int | None = decides(ge=0)
     max_words: int | None = decides(ge=0)
-    blocklist: list[str] = Field(default_factory=list)
+    blocklist: list[str] = rejects([])
     """Phrases, found as whole words without regard to case, that a caption must not hold."""
     suspicious: bool | list[Kind] = decides(False)
     """Whether a caption that talks to its judge is dropped, or only one that does so in one of these ways."""
-    pattern: str | None = None
+    pattern: str | None = rejects()
     """Regular expression that a caption must match somewhere."""
-    json_fields: dict[str, FieldLimit] = Field(default_factory=dict, alias="json")
+    json_fields: dict[str, FieldLimit] = rejects({}, alias="json")
 
     @field_validator("pattern")
     @classmethod

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wdsfilter import storage
 from wdsfilter.errors import OutputError, QuestionError
+from wdsfilter.select.columns import selected_columns
 from wdsfilter.select.duplicates import BEST_FIRST, first_of, without_near
 from wdsfilter.select.expression import Expression, compile_expression
 from wdsfilter.select.listed import fill_lists
@@ -24,7 +24,6 @@ from wdsfilter.select.question import Question, draw_below, seeded
 from wdsfilter.select.sources import Source, default_worth
 
 _ROWS_PER_GROUP = 4096
-_PLACE = ("key", "offset", "length", "status", "reason", "detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +48,20 @@ def worth(question: Question, sources: Sequence[Source]) -> str | None:
     return default_worth(sources) if question.top is not None else None
 
 
-def columns(sources: Sequence[Source]) -> pa.Schema:
-    """Columns of a selection's ledgers: where a sample came from, and all that the runs noted of it.
-
-    Of several runs the first gives what is not a judge's. Raises OutputError where names collide.
-    """
-    first = sources[0]
-    text = pa.string()
-    found = [
-        pa.field("key", text, nullable=False),
-        pa.field("source_shard", text, nullable=False),
-        pa.field("source_key", text, nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("length", pa.int64(), nullable=False),
-        pa.field("status", text, nullable=False),
-        pa.field("reason", text, nullable=False),
-        pa.field("detail", text, nullable=False),
-        pa.field("source_status", text, nullable=False),
-        *(
-            source.columns.field(judge).with_name(source.own(judge))
-            for source in sources
-            for judge in source.judges
-        ),
-        *(f for f in first.columns if f.name not in (*_PLACE, *first.judges)),
-    ]
-    names = [column.name for column in found]
-    if taken := sorted({name for name in names if names.count(name) > 1}):
-        raise OutputError(
-            f"a selection's ledgers cannot have two columns {taken[0]!r}; name the runs otherwise"
-        )
-    return pa.schema(found)
-
-
 def ask(
-    question: Question, sources: Sequence[Source], temporary: Path, *, memory: str, threads: int
+    question: Question,
+    sources: Sequence[Source],
+    temporary: Path,
+    *,
+    memory: str,
+    threads: int,
+    only: Sequence[str] = (),
 ) -> Answer:
-    """The answer, in ``temporary``, a folder that is there. Raises QuestionError, OutputError."""
+    """The answer, in ``temporary``, a folder that is there. Raises QuestionError, OutputError.
+
+    It has all :func:`~wdsfilter.select.columns.columns`, or those in ``only``: whoever needs few of them
+    does not wait for the rest.
+    """
     connection = duckdb.connect(config={"threads": threads, "temp_directory": str(temporary / "spill")})
     try:
         try:
@@ -92,7 +69,7 @@ def ask(
         except duckdb.Error as error:
             raise QuestionError(f"--memory {memory}: expected an amount such as 2GiB") from error
         try:
-            return _ask(connection, question, sources, temporary)
+            return _ask(connection, question, sources, temporary, only)
         except duckdb.OutOfMemoryException as error:
             raise QuestionError(f"{_first_line(error)}; give more with --memory") from error
         except duckdb.IOException as error:
@@ -104,7 +81,11 @@ def ask(
 
 
 def _ask(
-    connection: duckdb.DuckDBPyConnection, question: Question, sources: Sequence[Source], temporary: Path
+    connection: duckdb.DuckDBPyConnection,
+    question: Question,
+    sources: Sequence[Source],
+    temporary: Path,
+    only: Sequence[str],
 ) -> Answer:
     for number, source in enumerate(sources):
         connection.execute(_view(number, source))
@@ -128,7 +109,7 @@ def _ask(
         connection.execute("DROP TABLE picked")
         connection.execute(f"ALTER TABLE next{number} RENAME TO picked")
     path = temporary / "answer.parquet"
-    connection.execute(_rows(question, sources, path))
+    connection.execute(_rows(question, sources, path, only))
     _check_keys(connection)
     return Answer(path, pq.read_metadata(path).num_rows, readable, unseen, by)
 
@@ -251,27 +232,16 @@ def _drawn(seed: int, purpose: str, table: str = "") -> str:
     return f"md5('{seeded(seed, purpose)}' || {table}shard || chr(10) || {table}key)"
 
 
-def _rows(question: Question, sources: Sequence[Source], path: Path) -> str:
-    """Writes the answer: whole rows of what was picked, under names and in the order of the output."""
-    first = sources[0]
-    judged = [
-        f's{number}."{judge}" AS "{source.own(judge)}"'
-        for number, source in enumerate(sources)
-        for judge in source.judges
-    ]
-    others = [f's0."{f.name}"' for f in first.columns if f.name not in (*_PLACE, *first.judges)]
+def _rows(question: Question, sources: Sequence[Source], path: Path, only: Sequence[str]) -> str:
+    """Writes the answer: rows of what was picked, under names and in the order of the output."""
+    selected = selected_columns(sources, only)
     order = 's0.shard, s0."offset"'
     if question.shuffle:
         order = f"{_drawn(question.seed, 'shuffle', 's0.')}, {order}"
-    chosen = (
-        'SELECT shard AS picked_shard, "offset" AS picked_offset, count(*) OVER (PARTITION BY key) > 1 AS shared '
-        "FROM picked"
-    )
+    shared = "count(*) OVER (PARTITION BY key) > 1" if "key" in selected else "NULL"
+    chosen = f'SELECT shard AS picked_shard, "offset" AS picked_offset, {shared} AS shared FROM picked'
     return (
-        "COPY (SELECT CASE WHEN shared THEN left(s0.shard, -4) || '/' || s0.key ELSE s0.key END AS key, "
-        's0.shard AS source_shard, s0.key AS source_key, s0."offset", s0.length, '
-        "'kept' AS status, '' AS reason, '' AS detail, s0.status AS source_status, "
-        f"{', '.join([*judged, *others])} "
+        f"COPY (SELECT {', '.join(selected.values())} "
         + _from(sources).replace(
             " WHERE ",
             f' JOIN ({chosen}) ON picked_shard = s0.shard AND picked_offset = s0."offset" WHERE ',

@@ -33,6 +33,13 @@ def check_export(path: Path) -> None:
         raise OutputError(f"{path.parent} is no folder")
 
 
+def needed(path: Path) -> tuple[str, ...]:
+    """Columns of an answer that an export of this name is made of; none means all."""
+    return {".txt": ("source_shard", "source_key"), ".npy": ("uid", "source_key"), ".parquet": ()}[
+        path.suffix
+    ]
+
+
 def export(answer: Path, path: Path) -> None:
     """Write the answer as its name asks for: appears whole or not at all. Raises QuestionError, OutputError.
 
@@ -63,9 +70,9 @@ def _put(path: Path) -> Iterator[BinaryIO]:
 
 
 def _write_keys(answer: Path, file: BinaryIO) -> None:
-    for table in _groups(answer, ["source_shard", "source_key"]):
-        for row in table.to_pylist():
-            file.write(f"{row['source_shard']}\t{row['source_key']}\n".encode())
+    for table in _groups(answer):
+        lines = pc.binary_join_element_wise(table["source_shard"], table["source_key"], "\t")
+        file.writelines(f"{line}\n".encode() for line in lines.to_pylist())
 
 
 def _write_rows(answer: Path, file: BinaryIO) -> None:
@@ -80,7 +87,7 @@ def _write_uids(answer: Path, file: BinaryIO) -> None:
     count = pq.read_metadata(answer).num_rows
     halves = np.empty((count, 2), dtype=np.uint64)
     begin = 0
-    for table in _groups(answer, ["uid", "source_key"]):
+    for table in _groups(answer):
         column = table["uid"].combine_chunks()
         valid = pc.fill_null(pc.match_substring_regex(column, _UID), False)
         if not pc.all(valid).as_py():
@@ -95,7 +102,7 @@ def _write_uids(answer: Path, file: BinaryIO) -> None:
     np.lib.format.write_array(file, np.sort(pairs), allow_pickle=False)
 
 
-def _groups(answer: Path, names: list[str]) -> Iterator[pa.Table]:
+def _groups(answer: Path) -> Iterator[pa.Table]:
     with pq.ParquetFile(answer) as file:
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=names)
+            yield file.read_row_group(group)

@@ -13,7 +13,8 @@ from wdsfilter.errors import OutputError, QuestionError
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Output
 from wdsfilter.select import exports
-from wdsfilter.select.answer import Answer, ask, columns, worth
+from wdsfilter.select.answer import Answer, ask, worth
+from wdsfilter.select.columns import columns
 from wdsfilter.select.copying import Copying
 from wdsfilter.select.cut import Cut, claim_folder, cut
 from wdsfilter.select.inputs import (
@@ -99,7 +100,7 @@ class Selection:
         """Write what was chosen as a list, and say how many samples it names. Raises QuestionError, OutputError."""
         exports.check_export(path)
         with TemporaryDirectory() as temporary:
-            answer = self._answer(Path(temporary))
+            answer = self._answer(Path(temporary), exports.needed(path))
             exports.export(answer.path, path)
             return answer.rows
 
@@ -112,10 +113,12 @@ class Selection:
         locations = {name: shard.url for name, shard in located.items()}
         return answer, located, Copying(answer.path, locations, judges, output, most)
 
-    def _answer(self, temporary: Path) -> Answer:
+    def _answer(self, temporary: Path, only: Sequence[str] = ()) -> Answer:
         for remark in unfinished(self.sources):
             self.tell(remark)
-        answer = ask(self.question, self.sources, temporary, memory=self.memory, threads=self.workers)
+        answer = ask(
+            self.question, self.sources, temporary, memory=self.memory, threads=self.workers, only=only
+        )
         for judge, count in answer.unseen.items():
             self.tell(
                 f"{count:,} of {answer.readable:,} readable samples were never seen by {judge}: "
