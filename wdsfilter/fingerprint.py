@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -72,6 +73,24 @@ def judges_of(record: Record) -> dict[str, Any]:
             "model": record["scoring"]["judges"][name]["identity"].get("model", {}),
         }
         for name in record["scoring"]["order"]
+    }
+
+
+def selection_judges(record: Record) -> dict[str, Any]:
+    """What :func:`judges_of` says, of a selection's ``select.json``, by the names of its ledgers' columns.
+
+    Those decided that its expressions name; those of the run, where it asks for what that one kept; and those
+    that decided about a selection that it was made of.
+    """
+    asked = " ".join(filter(None, (record["question"]["where"], record["question"]["by"])))
+    return {
+        name.replace(".", "_"): {
+            **said,
+            "decides": bool(re.search(rf"\b{re.escape(name)}\b", asked))
+            or (said["decides"] and (not asked or source.get("selected", False))),
+        }
+        for source in record["sources"]
+        for name, said in source["judges"].items()
     }
 
 

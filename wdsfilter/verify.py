@@ -86,12 +86,13 @@ def read_selection(folder: OutputFolder) -> RunRecord:
             "decision": fingerprint.digest(record["question"]),
         }
         output = Output(scores=record["output"]["scores"])
+        decided = fingerprint.selection_judges(record)
         with folder.ledger(folder.shard_names()[0]).open("rb") as file:
             columns = pq.read_schema(file)
     except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
         raise OutputError(f"{folder.root}: not readable as a selection ({error})") from error
     judges = tuple(column.name for column in columns if pa.types.is_struct(column.type))
-    return RunRecord((), judges, output, (), _ANY_SIZE, fingerprints, {})
+    return RunRecord((), judges, output, (), _ANY_SIZE, fingerprints, decided)
 
 
 _COLUMNS = frozenset({"key", "offset", "length", "status", "reason", "image_sha256"})

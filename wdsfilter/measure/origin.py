@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from wdsfilter import storage
 from wdsfilter.errors import WdsfilterError
-from wdsfilter.fingerprint import Record, judges_of
+from wdsfilter.fingerprint import Record, judges_of, selection_judges
 from wdsfilter.shards.source import Shard
 
 _LEVELS = 3  # folders above a shard that may be the output folder
@@ -59,16 +58,7 @@ def _of_run(record: Record) -> list[Filter]:
 
 
 def _of_selection(record: Record) -> list[Filter]:
-    """Judges that a selection's expressions name; those of the run, where it asks for what that one kept."""
-    asked = " ".join(filter(None, (record["question"]["where"], record["question"]["by"])))
-    judges = {name: said for source in record["sources"] for name, said in source["judges"].items()}
-    if not asked:
-        return _deciding(judges)
-    return [
-        Filter(name, said["model"])
-        for name, said in judges.items()
-        if re.search(rf"\b{re.escape(name)}\b", asked)
-    ]
+    return _deciding(selection_judges(record))
 
 
 def _deciding(judges: Mapping[str, Any]) -> list[Filter]:

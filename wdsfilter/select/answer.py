@@ -21,7 +21,7 @@ from wdsfilter.select.duplicates import BEST_FIRST, first_of, without_near
 from wdsfilter.select.expression import Expression, compile_expression
 from wdsfilter.select.listed import fill_lists
 from wdsfilter.select.question import Question, draw_below, seeded
-from wdsfilter.select.sources import Source, default_worth
+from wdsfilter.select.sources import ORIGIN, PLACED, Source, default_worth
 
 _ROWS_PER_GROUP = 4096
 
@@ -117,9 +117,14 @@ def _ask(
 def _view(number: int, source: Source) -> str:
     root = str(source.ledger_folder)
     files = ", ".join(_quoted(storage.escaped(str(path))) for path in source.ledgers.values())
+    columns = "* EXCLUDE (filename)"
+    if source.selected:  # its samples lie in its own shards
+        offset, length = PLACED
+        hidden = ", ".join(("filename", '"offset"', "length", *ORIGIN, *PLACED))
+        columns = f'{offset} AS "offset", {length} AS length, * EXCLUDE ({hidden})'
     return (
         f"CREATE VIEW v{number} AS SELECT left(substr(filename, {len(root) + 2}), -8) || '.tar' AS shard, "
-        f"* EXCLUDE (filename) FROM read_parquet([{files}], filename = true, hive_partitioning = false)"
+        f"{columns} FROM read_parquet([{files}], filename = true, hive_partitioning = false)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Columns of a selection's ledgers, and what each is made of."""
+"""Columns of an answer and of the ledgers that are made of it, and what each is made of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from wdsfilter.errors import OutputError
-from wdsfilter.select.sources import Source
+from wdsfilter.select.sources import PLACED, Source
 
 _PLACE = ("key", "offset", "length", "status", "reason", "detail")
 _MADE = {
@@ -22,7 +22,7 @@ _MADE = {
 
 
 def columns(sources: Sequence[Source]) -> pa.Schema:
-    """Columns of a selection's ledgers: where a sample came from, and all that the runs noted of it.
+    """Columns of an answer: where a sample came from, and all that the runs noted of it.
 
     Of several runs the first gives what is not a judge's. Raises OutputError where names collide.
     """
@@ -51,6 +51,11 @@ def columns(sources: Sequence[Source]) -> pa.Schema:
             f"a selection's ledgers cannot have two columns {taken[0]!r}; name the runs otherwise"
         )
     return pa.schema(found)
+
+
+def ledger_columns(sources: Sequence[Source]) -> pa.Schema:
+    """:func:`columns`, and where each sample was written. Raises OutputError."""
+    return pa.schema([*columns(sources), *(pa.field(name, pa.int64(), nullable=False) for name in PLACED)])
 
 
 def selected_columns(sources: Sequence[Source], only: Sequence[str] = ()) -> dict[str, str]:

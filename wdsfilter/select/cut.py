@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from wdsfilter.ledger import Header, LedgerWriter
 from wdsfilter.output import OutputFolder
 from wdsfilter.select.copying import Copying
 from wdsfilter.select.inputs import Located, check_unchanged
+from wdsfilter.select.sources import PLACED
 from wdsfilter.shards.writer import ShardWriter, Written
 from wdsfilter.storage import StoredPath
 from wdsfilter.streams import Stat
@@ -138,13 +140,17 @@ def make_shard(job: Cut, folder: OutputFolder, number: int) -> Header:
     tar_path, ledger_path = folder.temporary(), folder.temporary()
     tar = ShardWriter(tar_path)
     rows = LedgerWriter(ledger_path, job.columns)
+    begin = 0
     try:
         hit("shard.begun")
         used: set[str] = set()
         for table in job.copying.tables(number * job.per_shard, job.per_shard):
+            sizes = []
             for buffers in job.copying.stored(table):
                 tar.add_stored(buffers)
-            rows.add_table(table)
+                sizes.append(sum(map(len, buffers)))
+            rows.add_table(_placed(table, begin, sizes))
+            begin += sum(sizes)
             used.update(pc.unique(table["source_shard"]).to_pylist())
         check_unchanged(job.located[shard] for shard in sorted(used))
         written = tar.close()
@@ -165,6 +171,14 @@ def make_shard(job: Cut, folder: OutputFolder, number: int) -> Header:
         tar_path.unlink(missing_ok=True)
         ledger_path.unlink(missing_ok=True)
         hit("temporaries.removed")
+
+
+def _placed(rows: pa.Table, begin: int, sizes: Sequence[int]) -> pa.Table:
+    """The rows with where their samples were written, one after the other from byte ``begin`` on."""
+    offsets = list(accumulate(sizes[:-1], initial=begin))
+    for name, values in zip(PLACED, (offsets, sizes), strict=True):
+        rows = rows.append_column(name, pa.array(values, pa.int64()))
+    return rows
 
 
 def _link(folder: OutputFolder, name: str, temporary: Path, written: Written, header: Header) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wdsfilter import ledger, storage
+from wdsfilter import storage
 from wdsfilter.errors import InputError, ReadError
 from wdsfilter.output import OutputFolder
 from wdsfilter.ranges import Range, read_ranges
@@ -46,15 +46,21 @@ def locate(
 ) -> dict[str, Located]:
     """Location of every named shard, each checked against its ledger.
 
-    ``patterns`` are those that the run was given; a remap ``OLD=NEW`` says where the shards lie whose names
-    begin with OLD. One that is a whole name vouches for the file, whose size is not compared then. Raises
-    InputError where a shard is not found, changed or compressed; ReadError.
+    ``patterns`` are those that the run was given; a selection's own shards are found without. A remap ``OLD=NEW``
+    says where the shards lie whose names begin with OLD; one that is a whole name vouches for the file, whose size
+    is not compared then. Raises InputError where a shard is not found, changed or compressed; ReadError.
     """
     if storage.STDIN in patterns:
         raise InputError(
             "standard input cannot be selected from: keep it in a file, and say --remap stdin.tar=FILE"
         )
-    listed = {shard.name: shard.url for shard in find_shards([Pattern(path) for path in patterns])}
+    listed = {
+        name: str(source.folder.shard(name))
+        for source in sources
+        if source.selected
+        for name in source.ledgers
+    }
+    listed |= {shard.name: shard.url for shard in find_shards([Pattern(path) for path in patterns])}
     pairs = [_pair(remap) for remap in remaps]
     found = {name: _remapped(name, pairs) or listed.get(name) for name in names}
     if missing := [name for name, location in found.items() if location is None]:
@@ -109,7 +115,7 @@ def _checked(sources: Sequence[Source], vouched: Set[str], item: tuple[str, str]
     try:
         now = storage.stat(location)
         for source in sources if name not in vouched else ():
-            if change := changed(ledger.read_header(source.ledgers[name]).input, now):
+            if change := changed(source.stat(name), now):
                 raise InputError(f"{storage.shown(location)} {change} when it was judged")
         [start] = read_ranges([Range(location, 0, min(8, now.size or 8))])
     except ReadError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from wdsfilter import fingerprint
 from wdsfilter.errors import OutputError, QuestionError
@@ -14,7 +14,7 @@ from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Output
 from wdsfilter.select import exports
 from wdsfilter.select.answer import Answer, ask, worth
-from wdsfilter.select.columns import columns
+from wdsfilter.select.columns import ledger_columns
 from wdsfilter.select.copying import Copying
 from wdsfilter.select.cut import Cut, claim_folder, cut
 from wdsfilter.select.inputs import (
@@ -61,7 +61,7 @@ class Selection:
         root = folder.root.resolve() if isinstance(folder.root, Path) else folder.root
         for source in self.sources:
             if source.folder.root == root:
-                raise OutputError(f"{folder.root} is the run that is selected from; choose another folder")
+                raise OutputError(f"{folder.root} is selected from; choose another folder")
         record = self._record(per_shard)
         folder.probe()
         folder.remove_dead_temporaries()
@@ -75,7 +75,7 @@ class Selection:
                 folder.root,
                 copying,
                 located,
-                columns(self.sources),
+                ledger_columns(self.sources),
                 answer.rows,
                 per_shard,
                 fingerprint.digest(record["sources"]),
@@ -104,12 +104,17 @@ class Selection:
             exports.export(answer.path, path)
             return answer.rows
 
+    @property
+    def _added(self) -> Literal["member", "none"]:
+        """How scores are added to samples; those that have them already keep them."""
+        return "member" if self.scores and not any(s.has_scores for s in self.sources) else "none"
+
     def _asked(self, temporary: Path) -> tuple[Answer, dict[str, Located], Copying]:
         answer = self._answer(temporary)
         located = locate(source_shards(answer.path), self.patterns, self.remaps, self.sources)
         judges = tuple(source.own(judge) for source in self.sources for judge in source.judges)
         most = max(source.record.max_sample for source in self.sources)
-        output = Output(scores="member" if self.scores else "none")
+        output = Output(scores=self._added)
         locations = {name: shard.url for name, shard in located.items()}
         return answer, located, Copying(answer.path, locations, judges, output, most)
 
@@ -141,8 +146,9 @@ class Selection:
                     "fingerprints": dict(s.record.fingerprints),
                     "judges": {s.said(judge): said for judge, said in s.record.judges.items()},
                     "ledgers": s.digest(),
+                    **({"selected": True} if s.selected else {}),
                 }
                 for s in self.sources
             ],
-            "output": {"samples_per_shard": per_shard, "scores": "member" if self.scores else "none"},
+            "output": {"samples_per_shard": per_shard, "scores": self._added},
         }

@@ -12,21 +12,30 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wdsfilter import fingerprint, storage
+from wdsfilter import fingerprint, ledger, storage
 from wdsfilter.errors import OutputError, QuestionError
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import JudgeSpec
+from wdsfilter.streams import Stat
 from wdsfilter.summary import file_sha256
-from wdsfilter.verify import RunRecord, read_record
+from wdsfilter.verify import RunRecord, read_record, read_selection
+
+ORIGIN = ("source_shard", "source_key", "source_status")
+"""Columns of a selection's ledger that say what a sample was where it was selected from."""
+
+PLACED = ("written_offset", "written_length")
+"""Columns of a selection's ledger that say where a sample lies in its own shard, in bytes."""
 
 _NAMED = re.compile(r"([a-z][a-z0-9_]*)=(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A run as a selection sees it. ``name`` is empty where it is the only one.
+    """A run, or another selection, as a selection sees it. ``name`` is empty where it is the only one.
 
     ``ledgers`` are its shards' ledgers on this disk, in ``ledger_folder``: copies of those of a run in a store.
+    ``columns`` are those that can be asked for. The samples of a run lie in its input shards, a selection's in
+    its own.
     """
 
     name: str
@@ -35,10 +44,21 @@ class Source:
     ledgers: Mapping[str, Path]
     ledger_folder: Path
     columns: pa.Schema
+    selected: bool = False
 
     @property
     def judges(self) -> tuple[str, ...]:
-        return tuple(spec.id for spec in self.record.specs)
+        return self.record.judge_ids
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether its samples bring their scores along."""
+        return self.selected and self.record.output.scores != "none"
+
+    def stat(self, name: str) -> Stat:
+        """What is known of a shard that its samples lie in. Raises OutputError."""
+        header = ledger.read_header(self.ledgers[name])
+        return Stat(header.output.size) if self.selected and header.output is not None else header.input
 
     def own(self, column: str) -> str:
         """What a column is called in the selection's ledgers: ``vlm``, or ``a_vlm`` of a run named a."""
@@ -58,9 +78,9 @@ class Source:
 
 @contextmanager
 def open_sources(runs: Sequence[str]) -> Iterator[list[Source]]:
-    """The runs that the command line names: ``RUN``, or ``a=RUN1 b=RUN2``. Ledgers in a store are copied meanwhile.
+    """The runs or selections that the command line names: ``RUN``, or ``a=RUN1 b=RUN2``.
 
-    Raises OutputError where a folder is no run's, QuestionError where names are missing or repeated.
+    Ledgers in a store are copied meanwhile. Raises OutputError where a folder is neither's, QuestionError where names are missing or repeated.
     """
     named = [_split(run) for run in runs]
     if len(named) > 1:
@@ -89,9 +109,8 @@ def _split(run: str) -> tuple[str, str]:
 
 
 def _open(name: str, folder: OutputFolder) -> Source:
-    if folder.selection.exists():
-        raise OutputError(f"{folder.root} is a selection; select from the run that it was made of")
-    record = read_record(folder)
+    selected = folder.selection.exists()
+    record = read_selection(folder) if selected else read_record(folder)
     ledgers = folder.local_ledgers(folder.shard_names())
     if not ledgers:
         raise OutputError(f"{folder.root} has no ledgers yet")
@@ -101,8 +120,13 @@ def _open(name: str, folder: OutputFolder) -> Source:
         raise OutputError(
             f"{folder.root}: its ledgers have a column 'shard', which a selection calls its own"
         )
+    if selected and (missing := [n for n in PLACED if n not in columns.names]):
+        raise OutputError(
+            f"{folder.root}: its ledgers do not say where samples lie ({missing[0]}); select it again"
+        )
+    asked = pa.schema([column for column in columns if not selected or column.name not in (*ORIGIN, *PLACED)])
     ledger_folder = path.parents[shard.count("/")]
-    return Source(name, folder, record, ledgers, ledger_folder, columns)
+    return Source(name, folder, record, ledgers, ledger_folder, asked, selected)
 
 
 def _known_hashes(folder: OutputFolder) -> Mapping[str, str]:
@@ -134,9 +158,10 @@ def default_worth(sources: Sequence[Source]) -> str:
         if scale and scale[-1] >= wanted:
             return f"p_at_least({source.said(spec.id)}, {wanted})"
     for field in ("score", "grade"):
-        for source, spec in judged:
-            if field in spec.module.fields(spec.options):
-                return f"{source.said(spec.id)}.{field}"
+        for source in sources:
+            for judge in reversed(source.judges):
+                if source.columns.field(judge).type.get_field_index(field) >= 0:
+                    return f"{source.said(judge)}.{field}"
     raise QuestionError(
         "no judge of this run measures a score or a grade; say what to rank by: --by EXPRESSION"
     )
