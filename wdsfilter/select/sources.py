@@ -80,7 +80,8 @@ class Source:
 def open_sources(runs: Sequence[str]) -> Iterator[list[Source]]:
     """The runs or selections that the command line names: ``RUN``, or ``a=RUN1 b=RUN2``.
 
-    Ledgers in a store are copied meanwhile. Raises OutputError where a folder is neither's, QuestionError where names are missing or repeated.
+    Ledgers in a store are copied meanwhile. Raises OutputError where a folder is neither's, QuestionError where
+    names are missing or repeated.
     """
     named = [_split(run) for run in runs]
     if len(named) > 1:
