@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from tests.corpus import tars
-from tests.shards import flipped, pairs, read, tar_bytes
+from tests.shards import block, flipped, pairs, read, tar_bytes
 from wdsfilter.samples import Damage, Sample
 from wdsfilter.shards import tar
 from wdsfilter.shards.plain import normalise
@@ -69,3 +69,11 @@ def test_other_names_are_read_strictly(name: str) -> None:
     data = tar.header(name, 0)
     assert normalise(memoryview(bytearray(data)), "a") is None
     assert normalise(memoryview(bytearray(tar.header("a.jpg", 0) + data)), "a") is None
+
+
+@pytest.mark.parametrize(
+    "size", [b"-0000000001\0", b"-0000001000\0"], ids=["less-than-nothing", "a-block-back"]
+)
+def test_no_size_leads_back(size: bytes) -> None:
+    """A size below nothing is no size, though a number could be read from it."""
+    assert normalise(memoryview(bytearray(block(b"a.jpg", size) + tar.ZERO_BLOCK)), "a") is None

@@ -23,7 +23,7 @@ def normalise(data: memoryview, key: str) -> set[str] | None:
             header = tar.header(name, size)
         except ValueError:
             return None
-        if raw != header and not (_same_member(raw, header) and tar.is_checksum_right(raw)):
+        if size < 0 or (raw != header and not (_same_member(raw, header) and tar.is_checksum_right(raw))):
             return None
         split = split_name(name) if "\0" not in name else None
         if split is None or split[0] != key or split[1] in RESERVED or split[1] in extensions:
