@@ -196,3 +196,40 @@ def test_a_shard_that_changes_while_it_is_read_is_an_error(change: str, tmp_path
             path.write_bytes(data)
         with pytest.raises(ReadError, match=r"written to|ended after"):
             stream.read()
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[3]", b'{"scripted": 3}'])
+def test_a_spoiled_readout_is_told(
+    content: bytes, arguments: list[str], ram_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run on a folder whose readout.json somebody spoiled is refused with its name, and no traceback."""
+    assert main([*arguments, "-o", str(ram_path / "out")]) == 0
+    (ram_path / "out/wdsfilter/readout.json").write_bytes(content)
+    assert main([*arguments, "-o", str(ram_path / "out")]) == 1
+    assert "readout.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("with_ledger", [True, False])
+def test_a_link_to_nowhere_is_in_the_way(
+    with_ledger: bool, arguments: list[str], ram_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a shard's name is taken by a dangling link, it is told, nothing is written through it, and no traceback."""
+    assert main([*arguments, "-o", str(ram_path / "out")]) == 0
+    shard = min((ram_path / "out").glob("*.tar"))
+    shard.unlink()
+    shard.symlink_to(ram_path / "elsewhere")
+    if not with_ledger:
+        (ram_path / f"out/wdsfilter/ledger/{shard.stem}.parquet").unlink()
+    assert main([*arguments, "-o", str(ram_path / "out")]) == 1
+    assert str(shard) in capsys.readouterr().err
+    assert not (ram_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff{[", b"[1]", b'{"token": [], "beat": {}, "process": 3}'])
+def test_a_spoiled_claim_holds_nobody_up(content: bytes, arguments: list[str], ram_path: Path) -> None:
+    """A claim that says nothing that can be understood is stale after its time, like any other."""
+    claims = ram_path / "out/wdsfilter/claims"
+    claims.mkdir(parents=True)
+    for number in range(4):
+        (claims / f"s-{number:04d}.tar.json").write_bytes(content)
+    assert main([*arguments, "-o", str(ram_path / "out"), "--set", "run.stale_after=0.3"]) == 0

@@ -155,6 +155,8 @@ def _kept(samples: Iterator[object], rows: Iterator[Row], shard: Shard) -> Itera
 
 def _link_shard(folder: OutputFolder, temporary: Path, shard: Shard, written: Written) -> None:
     final = folder.shard(shard.name)
-    if not storage.put_if_absent(temporary, final) and final.stat().st_size != written.size:
-        raise OutputError(f"{final} is not the shard that its ledger speaks of; remove it, and run again")
+    if not storage.put_if_absent(temporary, final):
+        there = final.stat().st_size if final.exists() else None
+        if there != written.size:
+            raise OutputError(f"{final} is not the shard that its ledger speaks of; remove it, and run again")
     hit("shard.linked")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from wdsfilter import storage
 from wdsfilter.errors import OutputError
@@ -50,6 +52,16 @@ class OutputFolder:
 
     def ledger(self, name: str) -> StoredPath:
         return self.ledgers / f"{name.removesuffix('.tar')}.parquet"
+
+    def findings(self) -> dict[str, Any]:
+        """What the judges' checks found, by judge. Raises OutputError where that cannot be read."""
+        try:
+            found = json.loads(self.readout.read_bytes())
+        except ValueError as error:
+            raise OutputError(f"{self.readout}: {error}") from error
+        if not isinstance(found, dict) or not all(isinstance(of_one, dict) for of_one in found.values()):
+            raise OutputError(f"{self.readout} does not hold what judges found, by judge")
+        return found
 
     def check_free(self, name: str) -> None:
         """Raise OutputError where a file that is no run's has the name of an output shard.

@@ -6,7 +6,6 @@ whoever brings a scheduler of their own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -91,8 +90,7 @@ class Runner:
         self._adjust()
 
     def _adjust(self) -> None:
-        findings = json.loads(self.job.folder.readout.read_bytes())
-        self._panel.adjust(findings)
+        self._panel.adjust(self.job.folder.findings())
         self.judges = self._panel.judges
 
     def _first_pairs(self) -> Iterator[Pair]:

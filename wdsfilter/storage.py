@@ -173,7 +173,9 @@ def put_if_absent(temporary: Path, final: StoredPath) -> bool:
         os.link(temporary, final)
     except FileExistsError:
         # A network file system that lost its answer asks again, and meets the link that it made itself.
-        if not os.path.samefile(temporary, final):
+        if not final.exists() or not os.path.samefile(
+            temporary, final
+        ):  # a link to nowhere takes a name, too
             return False
     sync_folder(final.parent)
     return True

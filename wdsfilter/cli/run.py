@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -147,7 +146,7 @@ def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) 
             runner.open()
             note("opened")
             if where.local_rank == 0:
-                warn_of_strangers(json.loads(folder.readout.read_bytes()))
+                warn_of_strangers(folder.findings())
 
             def judging() -> int:
                 return runner.commit.open_samples
