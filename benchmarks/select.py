@@ -85,10 +85,10 @@ def top(run: Path, export: Path, workers: int, memory: str) -> None:
     with open_sources([str(run)]) as sources:
         selection = Selection(Question(top=Amount("18%")), sources, workers=workers, memory=memory)
         spent = measure.seconds(lambda: selection.export(export))
-    print(json.dumps({"seconds": spent, "peak": _peak()}))
+    print(json.dumps({"seconds": spent, "peak": peak()}))
 
 
-def _peak() -> int:
+def peak() -> int:
     """Bytes; getrusage would count what the process that started this one had."""
     found = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(found[0].split()[1]) * 1024

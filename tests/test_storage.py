@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs import make_shards, write_recipe
-from wdsfilter import storage
+from wdsfilter import remote, storage
 from wdsfilter.cli import main
 from wdsfilter.errors import OutputError
 from wdsfilter.output import OutputFolder
@@ -135,3 +135,25 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 def test_secrets_are_not_shown(location: str, expected: str) -> None:
     """What is printed of a URL holds neither its query nor its user."""
     assert storage.shown(location) == expected
+
+
+@pytest.mark.parametrize(
+    ("location", "path", "name", "expected"),
+    [
+        ("s3://bucket/in/*.tar", "bucket/in/*.tar", "bucket/in/0.tar", "s3://bucket/in/0.tar"),
+        ("az://bucket/in/", "bucket/in", "bucket/in/0.tar", "az://bucket/in/0.tar"),
+        ("sftp://me@host:22/in/*", "/in/*", "/in/0.tar", "sftp://me@host:22/in/0.tar"),
+        ("abfs://c@account.dfs.core.windows.net/in", "c/in", "c/in/0.tar", "abfs://c/in/0.tar"),
+    ],
+)
+def test_what_is_listed_is_spelled_as_it_was_asked_for(
+    location: str, path: str, name: str, expected: str
+) -> None:
+    """A store's own spelling would lose a host, or hide that a shard lies in the output folder."""
+
+    class Store:
+        @staticmethod
+        def unstrip_protocol(name: str) -> str:
+            return f"abfs://{name}"
+
+    assert remote.urls(location, Store(), path, [name]) == [expected]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ PROTOCOLS = ("s3", "gs", "az")
 
 _PART = 16 << 20  # bytes; what is larger than two of them goes up in parts
 _PARTS_AT_ONCE = 2
+_RESUMABLE = 5 << 20  # bytes from which on gcsfs uploads in parts
 _UPLOAD = 3600.0  # seconds for all of an object; each of its requests has its own time-out
 _BUFFER = 256 << 10
 _NO_CONDITION = frozenset({400, 405, 501})
@@ -92,9 +94,9 @@ class ObjectPath:
         """Objects below this name, in any folder, whose own name matches; sorted."""
 
         def find(store: Any, path: str) -> list[str]:
-            return [store.unstrip_protocol(found) for found in store.find(path)]
+            return remote.urls(self.url, store, path, store.find(path))
 
-        for url in sorted(self._asked(find, remote.LISTING)):
+        for url in self._asked(find, remote.LISTING):
             found = ObjectPath(url)
             if fnmatch(found.name, pattern):
                 yield found
@@ -132,6 +134,9 @@ class ObjectPath:
             honoured = self.put_if_absent(first) and not self.put_if_absent(second)
             honoured = honoured and self.read_bytes() == first.read_bytes()
             honoured = honoured and not (self._is_s3 and self._asked(_completes_over))
+            if honoured and protocol(self.url) == "gs":
+                os.truncate(second, _RESUMABLE)
+                honoured = not self.put_if_absent(second)
         except OSError as error:
             if retry.status_of(error) not in _NO_CONDITION:
                 raise OutputError(

@@ -5,7 +5,7 @@ Credentials are found by each store's own library, in its own places; nothing of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -79,6 +79,17 @@ def asked(location: str, request: Callable[[Any, str], T], *, timeout: float | N
         return persist(
             lambda: within(lambda: request(*filesystem(location)), timeout), lambda: forget(location)
         )
+
+
+def urls(location: str, store: Any, path: str, names: Iterable[str]) -> list[str]:
+    """URLs of what a store lists, sorted, spelled as ``location`` is, whose path in the store is ``path``.
+
+    A file system knows neither which of its protocols it was asked by nor, some of them, which host it speaks to.
+    """
+    start, found = location.rstrip("/"), path.rstrip("/")
+    if not start.endswith(found):
+        return sorted(store.unstrip_protocol(name) for name in names)
+    return sorted(f"{start.removesuffix(found)}{name}" for name in names)
 
 
 def within(call: Callable[[], T], timeout: float | None = None) -> T:

@@ -62,7 +62,7 @@ def below(folder: str) -> list[str]:
 
 def _listed(location: str, names: Callable[[Any, str], Iterable[str]]) -> list[str]:
     def urls(store: Any, path: str) -> list[str]:
-        return sorted(store.unstrip_protocol(name) for name in names(store, path))
+        return remote.urls(location, store, path, names(store, path))
 
     return remote.asked(location, urls, timeout=remote.LISTING)
 
