@@ -161,7 +161,11 @@ def _verify_rows(path: StoredPath, rows: Sequence[Row], record: RunRecord) -> It
             yield f"{path}: row {row['key']!r} does not follow the row before it"
         end = row["offset"] + row["length"]
         if row["status"] in ("kept", "dropped"):
-            decision = decide(record.specs, {spec.id: row[spec.id] for spec in record.specs})
+            try:
+                decision = decide(record.specs, {spec.id: row[spec.id] for spec in record.specs})
+            except (KeyError, TypeError) as error:  # a column or a field of another name or type
+                yield f"{path}: row {row['key']!r} lacks what decides about it ({error})"
+                return
             if (decision.status, decision.reason) != (row["status"], row["reason"]):
                 yield f"{path}: row {row['key']!r} says {row['status']}, its scores say {decision.status}"
 
