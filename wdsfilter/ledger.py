@@ -198,7 +198,7 @@ def read_header(path: StoredPath) -> Header:
     try:
         with path.open("rb") as file:
             metadata = pq.read_metadata(file).metadata or {}
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise OutputError(
             f"{path} is no ledger ({error}); remove it and its output shard, and run again"
         ) from error

@@ -119,7 +119,7 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
             rows = list(ledger.read_rows(path))
             if rows and (missing := _COLUMNS - rows[0].keys()):
                 raise ValueError(f"no column {', '.join(sorted(missing))}")
-        except (OutputError, ValueError, KeyError, TypeError, OSError) as error:
+        except (OutputError, ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
             yield f"{path}: not readable ({error}); remove it and {folder.shard(name)}, and run again"
             unreadable.add(name)
             continue
