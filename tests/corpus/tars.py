@@ -397,9 +397,9 @@ def _large() -> Iterator[Case]:
     def one(count: int) -> bytes:
         return _samples("a.jpg", "a.txt") + b"".join(tar.header(f"a.x{number}", 0) for number in range(count))
 
-    some, many = 20_000, 100_000
+    many = 100_000
     yield _case(
-        "large/20-thousand-tiny-members", lambda: tiny(some) + END, [f"{n}:no_caption" for n in range(some)]
+        "large/100-thousand-tiny-members", lambda: tiny(many) + END, [f"{n}:no_caption" for n in range(many)]
     )
     yield _case(
         "large/100-thousand-members-of-one-sample", lambda: one(many) + _pair("b") + END, ["a:too_large", "b"]

@@ -59,7 +59,7 @@ def write_stream(samples: Iterable[Iterable[bytes | memoryview]], file: BinaryIO
 
 
 class ShardWriter:
-    """Writes members to ``path`` with gathered writes; holds at most about two megabytes and two samples.
+    """Writes members to ``path`` with gathered writes; holds at most two flushes (4 MB each) and two samples.
 
     One thread writes and one hashes what was added before, while more is added: an error of the disk is raised
     by a later call, by :meth:`close` at the latest.
