@@ -35,6 +35,11 @@ def _flip(path: Path, offset: int) -> None:
     path.write_bytes(bytes(data))
 
 
+def _make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def _rewrite_tar(path: Path, edit: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> None:
     with tarfile.open(path) as tar:
         entries = [(info, tar.extractfile(info).read()) for info in tar]  # type: ignore[union-attr]
@@ -58,6 +63,7 @@ TAMPERINGS: dict[str, Callable[[Path], object]] = {
     "swapped score members": lambda out: _rewrite_tar(out / TAR, _swap_members),
     "a shard cut short": lambda out: (out / TAR).write_bytes((out / TAR).read_bytes()[:-1024]),
     "a missing shard": lambda out: (out / TAR).unlink(),
+    "a folder in a shard's place": lambda out: _make_folder(out / TAR),
     "a shard that no ledger speaks of": lambda out: (out / "x.tar").write_bytes((out / TAR).read_bytes()),
     "a missing ledger": lambda out: (out / LEDGER).unlink(),
     "a changed byte in a ledger": lambda out: _flip(out / LEDGER, 50),
@@ -214,6 +220,13 @@ def test_tampering_is_found(name: str, run: tuple[Path, str], capsys: pytest.Cap
     if name not in BY_HASH_ALONE:
         rest = [line for line in captured.out.splitlines() if "summary.json" not in line]
         assert len(rest) > 1 or code == 1, "not by the summary's hash alone"
+
+
+def test_status_needs_a_readable_record(run: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`status` says nothing of a folder whose record is no record."""
+    (run[0] / "wdsfilter/run.json").write_text("{")
+    assert main(["status", str(run[0])]) == 1
+    assert "not readable as a run's record" in capsys.readouterr().err
 
 
 def test_a_changed_input_is_found(run: tuple[Path, str], tmp_path: Path) -> None:

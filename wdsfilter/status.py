@@ -54,6 +54,10 @@ def read_status(folder: OutputFolder) -> Status:
         return _selection_status(Tally(folder).refresh())
     if not folder.record.exists():
         raise OutputError(f"{folder.root} is not the output folder of a run (no wdsfilter/run.json)")
+    try:
+        json.loads(folder.record.read_bytes())
+    except ValueError as error:
+        raise OutputError(f"{folder.record}: not readable as a run's record ({error})") from error
     tally = Tally(folder).refresh()
     events = list(read_events(folder.events))
     starts = [position for position, event in enumerate(events) if event["event"] == "started"]

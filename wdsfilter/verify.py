@@ -127,7 +127,10 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
         yield from _verify_ledger(path, name, header, rows, record)
         if not selected:
             yield from _verify_rows(path, rows, record)
-        yield from _verify_shard(folder, name, header, rows, record)
+        try:
+            yield from _verify_shard(folder, name, header, rows, record)
+        except (OSError, ReadError) as error:
+            yield f"{folder.shard(name)}: not readable ({error})"
         if name in sources:
             yield from _verify_input(folder, sources.pop(name), header, rows, record)
     for name in sources:
