@@ -146,7 +146,14 @@ def test_every_failpoint_is_killed_at() -> None:
 )
 @pytest.mark.parametrize(
     "place",
-    ["claim.taken", "shard.begun", "shard.written", "ledger.written", "ledger.linked", "shard.linked"],
+    [
+        "claim.taken",
+        pytest.param("shard.begun", marks=pytest.mark.nightly),
+        "shard.written",
+        pytest.param("ledger.written", marks=pytest.mark.nightly),
+        "ledger.linked",
+        pytest.param("shard.linked", marks=pytest.mark.nightly),
+    ],
 )
 def test_a_stopped_twin_wakes_up(place: str, other_scores: bool, undisturbed: Run, ram_path: Path) -> None:
     """Who sleeps on a claim while another finishes its shard changes nothing on waking, whatever its scores are."""

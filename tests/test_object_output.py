@@ -94,7 +94,7 @@ def test_a_selection_from_store_to_store(
     assert main(["verify", f"{bucket}/out"]) == 0
     capsys.readouterr()
     assert main([*again[:-1], f"{bucket}/run"]) == 1
-    assert "is the run that is selected from" in capsys.readouterr().err
+    assert "is selected from; choose another folder" in capsys.readouterr().err
 
 
 def test_a_selection_reads_what_it_wants(bucket: str, s3: Gate, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_run_takes_it_as_its_model(trained: Path, tmp_path: Path) -> None:
     assert main(["run", str(tmp_path / "run.yaml"), "--shards", shards, "-o", str(tmp_path / "out")]) == 0
 
 
+@pytest.mark.nightly  # by day test_train.py kills a training of the same loop
 def test_a_killed_training_goes_on_to_the_same_weights(trained: Path, tmp_path: Path) -> None:
     """Killed in the middle and started again: byte for byte the weights of the unbroken training."""
     arguments: list[str | Path] = ["train", trained / "recipe.yaml", "-o", tmp_path / "judge"]
