@@ -52,12 +52,19 @@ def serving(server: FlakyServer) -> Iterator[FlakyServer]:
     class Handler(_Handler):
         told = server
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with on_loopback(Handler) as url:
+        server.url = f"{url}/"
+        yield server
+
+
+@contextmanager
+def on_loopback(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The URL of a server, whose requests ``handler`` answers, each in a thread of its own."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    server.url = f"http://127.0.0.1:{http.server_port}/"
     try:
-        yield server
+        yield f"http://127.0.0.1:{http.server_port}"
     finally:
         http.shutdown()
         http.server_close()

@@ -6,19 +6,18 @@ import base64
 import hashlib
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from tests.flaky import Fault
+from tests.flaky import Fault, on_loopback
 from wdsfilter import retry
 
 TOKEN = "hf_testingtestingtesting"
@@ -70,16 +69,8 @@ def hub_server() -> Iterator[HubServer]:
     class Handler(_Handler):
         hub = server
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    server.url = f"http://127.0.0.1:{http.server_port}"
-    try:
+    with on_loopback(Handler) as server.url:
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 def speak_to_hub(server: HubServer, patch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from tests.emulators import azurite, fake_gcs, nginx
 from tests.runs import environment, finished, make_shards, start, tree, write_recipe
-from tests.test_object_output import arguments_of_run, race, stored_tree, write
+from tests.test_object_output import arguments_of_run, race, race_once, stored_tree
 from wdsfilter import objects, readahead, remote, retry, storage
 from wdsfilter.cli import main
 from wdsfilter.errors import OutputError, ReadError
@@ -64,20 +63,11 @@ def test_googles_small_objects_are_given_once_and_the_probe_sees_the_large_ones(
     google: str, tmp_path: Path
 ) -> None:
     """Small objects keep the condition; this server forgets it of uploads in parts, and the probe refuses it so."""
-    for number in range(2):
-        (tmp_path / f"{number}").write_bytes(b"%d" % number)
+    files = [tmp_path / "0", tmp_path / "1"]
+    for file in files:
+        file.write_text(file.name)
     for number in range(100):
-        name, gate, won = objects.ObjectPath(f"{google}/race/{number}"), threading.Barrier(2), list[int]()
-        threads = [
-            threading.Thread(target=write, args=(writer, tmp_path / f"{writer}", name, gate, won))
-            for writer in range(2)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(won) == 1
-        assert name.read_bytes() == b"%d" % won[0]
+        race_once(files, objects.ObjectPath(f"{google}/race/{number}"))
     assert len(storage.below(f"{google}/race/")) == 100
     with pytest.raises(OutputError, match="does not refuse to overwrite"):
         OutputFolder(f"{google}/out").probe()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,34 +176,34 @@ def test_a_name_is_given_once_a_thousand_times(
     race(bucket, tmp_path, 1000)
 
 
-def write(writer: int, file: Path, name: ObjectPath, gate: threading.Barrier, won: list[int]) -> None:
-    gate.wait()
-    if name.put_if_absent(file):
-        won.append(writer)
-
-
 def race(bucket: str, folder: Path, times: int) -> None:
+    """So many races of two writers, every twentieth with objects that go up in parts."""
     sizes = (10, objects._PART * 2 + 1)  # one piece, three parts
     files = [[folder / f"{size}.{writer}" for writer in range(2)] for size in sizes]
     for size, pair in zip(sizes, files, strict=True):
         for writer, path in enumerate(pair):
             path.write_bytes(b"%d" % writer * size)
     for number in range(times):
-        pair = files[number % 20 == 0]
-        name = ObjectPath(f"{bucket}/race/{number}")
-        gate = threading.Barrier(2)
-        won: list[int] = []
+        race_once(files[number % 20 == 0], ObjectPath(f"{bucket}/race/{number}"))
 
-        threads = [
-            threading.Thread(target=write, args=(writer, pair[writer], name, gate, won))
-            for writer in range(2)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(won) == 1
-        assert name.read_bytes() == pair[won[0]].read_bytes()
+
+def race_once(files: Sequence[Path], name: ObjectPath) -> None:
+    """All put their file there at once: one of them wins, and what lies there is its file."""
+    gate = threading.Barrier(len(files))
+    won: list[Path] = []
+
+    def write(file: Path) -> None:
+        gate.wait()
+        if name.put_if_absent(file):
+            won.append(file)
+
+    threads = [threading.Thread(target=write, args=(file,)) for file in files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert name.read_bytes() == won[0].read_bytes()
 
 
 def test_a_store_that_overwrites_is_refused(bucket: str, s3: Gate, tmp_path: Path) -> None:

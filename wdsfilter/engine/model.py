@@ -74,9 +74,8 @@ class Model:
 
         Nothing in it waits for the device.
         """
-        head = int(
-            np.argmax(batch[0].ids == self.image_pad)
-        )  # of all prompts, up to the image: computed once
+        # What all prompts begin with, up to the image, is computed once.
+        head = int(np.argmax(batch[0].ids == self.image_pad))
         rows = [self._row(pair, readout, head) for pair in batch]
         starts = itertools.accumulate((row.length - head for row in rows), initial=head)
         own = [part for pair in batch for part in (pair.ids[head:], readout.forced)]
