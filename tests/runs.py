@@ -73,9 +73,10 @@ def write_recipe(folder: Path, text: str = RECIPE) -> Path:
 def tree(output: Path) -> dict[str, str]:
     """SHA-256 of every file that the promises speak of, by its path below ``output``."""
     found = {}
+    outside = tuple(f"{run}wdsfilter/{o}/" for run in ("", "wdsfilter/fill/") for o in OUTSIDE)
     for path in sorted(output.rglob("*")):
         name = path.relative_to(output).as_posix()
-        if path.is_file() and not name.startswith(tuple(f"wdsfilter/{o}/" for o in OUTSIDE)):
+        if path.is_file() and not name.startswith(outside):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 

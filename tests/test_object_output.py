@@ -14,6 +14,7 @@ import pytest
 
 from tests.runs import OUTSIDE, finished, make_shards, start, tree, write_recipe
 from tests.s3 import Gate, new_bucket, speak_to
+from tests.selections import exported, run_here, select
 from tests.shards import jpeg, pairs, tar_bytes
 from wdsfilter import objects
 from wdsfilter.claims import Claims
@@ -41,6 +42,12 @@ def upload(folder: Path, url: str) -> None:
     store, root = fsspec.core.url_to_fs(url)
     for path in folder.iterdir():
         store.put_file(str(path), f"{root}/{path.name}")
+
+
+def upload_tree(folder: Path, url: str) -> None:
+    store, root = fsspec.core.url_to_fs(url)
+    for name in tree(folder):
+        store.put_file(str(folder / name), f"{root}/{name}")
 
 
 def arguments_of_run(folder: Path, bucket: str) -> list[str]:
@@ -96,6 +103,37 @@ def test_a_selection_from_store_to_store(
     capsys.readouterr()
     assert main([*again[:-1], f"{bucket}/run"]) == 1
     assert "is selected from; choose another folder" in capsys.readouterr().err
+
+
+def test_a_selection_of_a_selection_in_a_store(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What lies in a store is selected from like what lies here, out of its own shards; a changed one is refused."""
+    pattern = run_here(tmp_path, shards=2)
+    first = ["--shards", pattern, "--where", "scripted.score >= 2", "--shuffle", "--samples-per-shard", "9"]
+    for place in (bucket, str(tmp_path)):
+        assert select(tmp_path / "run", *first, "-o", f"{place}/first") == 0
+        question = [f"{place}/first", "--where", "scripted.score >= 6", "-o"]
+        assert select(*question, tmp_path / f"from-{place[:2]}") == 0
+    assert tree(tmp_path / "from-s3") == tree(tmp_path / f"from-{str(tmp_path)[:2]}")
+    store, root = fsspec.core.url_to_fs(f"{bucket}/first/00000.tar")
+    store.pipe_file(root, store.cat_file(root) + bytes(512))
+    capsys.readouterr()
+    assert select(f"{bucket}/first", "-o", tmp_path / "more") == 1
+    assert "00000.tar has" in capsys.readouterr().err
+
+
+def test_a_fill_in_a_store(bucket: str, tmp_path: Path) -> None:
+    """A run in a store is filled there, with the bytes of a local fill, and selected from with what was filled."""
+    pattern = run_here(tmp_path, shards=2)
+    arguments = ["run", str(tmp_path / "recipe.yaml"), "--shards", pattern, "--fill", "-o"]
+    upload_tree(tmp_path / "run", f"{bucket}/run")
+    for out in (str(tmp_path / "run"), f"{bucket}/run"):
+        assert main([*arguments, out]) == 0
+    filled = stored_tree(f"{bucket}/run")
+    assert tree(tmp_path / "run") == {name: sha for name, sha in filled.items() if "/events/" not in name}
+    keys = exported([f"{bucket}/run"], tmp_path / "keys.txt", "--where", "scripted.score >= 1")
+    assert len(keys) == 24
 
 
 def test_a_selection_reads_what_it_wants(bucket: str, s3: Gate, tmp_path: Path) -> None:

@@ -123,3 +123,23 @@ def test_the_score_after_the_justification_is_refused(
     rows = list(ledger.read_rows(next((tmp_path / "out/wdsfilter/ledger").iterdir())))
     judged = [row["vlm"] for row in rows if row["vlm"] is not None]
     assert all(numbers["grade"] is not None and numbers["justification"] for numbers in judged)
+
+
+def test_a_fill_gives_the_numbers_of_a_run(single: tuple[list[str], Path], tmp_path: Path) -> None:
+    """Pairs that a rule rejected get bit by bit the numbers that they have in a run without that rule."""
+    arguments, complete = single
+    out = tmp_path / "out"
+    strict = [*arguments, "-o", str(out), "--set", "judges.rules.min_words=12"]
+    assert main(strict) == 0
+    assert main([*strict, "--fill"]) == 0
+    filled = 0
+    for name in ("world-0000", "world-0001", "world-0002"):
+        rows = [
+            ledger.read_rows(folder / f"wdsfilter/ledger/{name}.parquet")
+            for folder in (complete, out, out / "wdsfilter/fill")
+        ]
+        for due, run, after in zip(*rows, strict=True):
+            if due["vlm"] is not None:
+                assert (after["vlm"], after["phash"]) == (due["vlm"], due["phash"])
+                filled += run["vlm"] is None
+    assert filled > 5

@@ -46,6 +46,13 @@ def record(recipe: Recipe, runtime: Runtime) -> Record:
     }
 
 
+def without_shards(record: Record) -> Record:
+    """The record of the same run, had it written ledgers only."""
+    output = {**record["output"], "shards": False}
+    fingerprints = {**record["fingerprints"], "output": digest(output)}
+    return {**record, "output": output, "fingerprints": fingerprints}
+
+
 def recorded_specs(record: Record) -> Iterator[JudgeSpec]:
     """The judges that a record speaks of, in order, fit for deciding about ledger rows.
 

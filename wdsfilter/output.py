@@ -41,6 +41,7 @@ class OutputFolder:
         self.claims = root / "wdsfilter" / "claims"
         self.events = root / "wdsfilter" / "events"
         self.pilot = root / "wdsfilter" / "pilot"
+        self.fill = root / "wdsfilter" / "fill"
         local = _beside(root) if isinstance(root, ObjectPath) else root / "wdsfilter"
         self.trackers = local / "trackers"
         self._temporaries = local / "tmp"

@@ -17,6 +17,7 @@ from wdsfilter.claims import Claims
 from wdsfilter.commit import is_complete, rebuild
 from wdsfilter.errors import GuardTripped, Interrupted
 from wdsfilter.failpoints import hit
+from wdsfilter.fill import read_unseen
 from wdsfilter.guard import GuardWatch
 from wdsfilter.judges import Judge, Runtime
 from wdsfilter.ledger import Header
@@ -102,8 +103,10 @@ class Runner:
 
     def results(self, shards: Iterator[Shard]) -> Generator[Committed | Failed, None, None]:
         """Judge and commit ``shards``, which are asked for one by one, as early as memory allows."""
+        recipe, fills = self.job.recipe, self.job.fills
+        items = read_items(shards, recipe) if fills is None else read_unseen(shards, recipe, fills)
         with (
-            closing(self._panel.judged(read_items(shards, self.job.recipe))) as judged,
+            closing(self._panel.judged(items)) as judged,
             closing(
                 behind(
                     self.commit,

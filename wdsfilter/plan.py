@@ -32,7 +32,8 @@ class Job:
     """What is to be done: ``shards`` in the run's seeded order, of ``total`` that there are; ``record`` is
     what identifies the run.
 
-    ``remarks`` of its judges are for whoever starts it.
+    ``remarks`` of its judges are for whoever starts it. ``fills`` is the folder of the run whose gaps are to be
+    filled, where that is what is to be done.
     """
 
     recipe: Recipe
@@ -42,6 +43,7 @@ class Job:
     runtime: Runtime
     remarks: tuple[str, ...] = ()
     total: int = 0
+    fills: OutputFolder | None = None
 
     @property
     def fingerprints(self) -> Fingerprints:

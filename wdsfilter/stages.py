@@ -50,12 +50,17 @@ class ShardEnds:
 
 @dataclass(slots=True)
 class Case:
-    """A sample on its way: its ledger row as far as it is known, and its decision once there is one."""
+    """A sample on its way: its ledger row as far as it is known, and its decision once there is one.
+
+    ``standing`` is what becomes of it where there is none in the end. Where that is not to be kept, judges that
+    have numbers in the row already are passed by, and the others cannot reject it any more.
+    """
 
     row: Row
     sample: Sample | None = None
     pair: Pair | None = None
     decision: Decision | None = None
+    standing: Decision = KEPT
 
     def settle(self, decision: Decision) -> None:
         """It is decided and will not be kept: its bytes need not wait for its neighbours."""
@@ -158,7 +163,7 @@ class JudgeStage:
         preparing = self.workers.prepared(
             self.number,
             items,
-            _pair_of,
+            self._pair_of,
             lookahead=most + _AHEAD,
             max_bytes=self.max_bytes,
             size_of=item_size,
@@ -201,8 +206,13 @@ class JudgeStage:
         decision = decide_one(self.spec, outcome)
         if decision is None or decision.status != "unreadable":
             case.row[self.spec.id] = dict(outcome)
-        if decision is not None:
+        if decision is not None and (case.standing is KEPT or decision.status == "unreadable"):
             case.settle(decision)
+
+    def _pair_of(self, item: Item) -> Pair | None:
+        if not isinstance(item, Case) or item.decision is not None or item.row.get(self.spec.id) is not None:
+            return None
+        return item.pair
 
 
 def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
@@ -220,10 +230,6 @@ def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
         found[-1].append(position)
         filled += costs[position]
     return found
-
-
-def _pair_of(item: Item) -> Pair | None:
-    return item.pair if isinstance(item, Case) and item.decision is None else None
 
 
 # --- committing ------------------------------------------------------------------------------
@@ -266,7 +272,7 @@ class CommitStage:
                     continue
                 assert output is not None, "a shard's items begin with ShardBegins"
                 if isinstance(item, Case):
-                    decision = item.decision or KEPT
+                    decision = item.decision or item.standing
                     item.row["status"] = decision.status
                     item.row["reason"] = decision.reason
                     item.row["detail"] = decision.detail

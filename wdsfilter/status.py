@@ -11,6 +11,7 @@ from typing import Any
 from wdsfilter.commit import is_complete
 from wdsfilter.errors import OutputError
 from wdsfilter.events import read_events
+from wdsfilter.filled import fill_of
 from wdsfilter.ledger import Counts
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Tolerate
@@ -23,7 +24,7 @@ class Status:
     """``state`` is ``done``, ``done, with trouble``, ``unfinished`` or ``stopped by the guard``.
 
     ``left`` names shards that are neither done nor given up. ``code`` is the run's exit code;
-    ``troubles`` says in phrases what is beyond tolerance.
+    ``troubles`` says in phrases what is beyond tolerance. ``fill`` is how its fill stands, which is a run itself.
     """
 
     state: str
@@ -36,6 +37,7 @@ class Status:
     unread: Mapping[str, str]
     troubles: Sequence[str]
     guard: str | None
+    fill: Status | None = None
 
 
 def note_shards(folder: OutputFolder, shards: Sequence[Shard]) -> dict[str, Any]:
@@ -82,7 +84,11 @@ def read_status(folder: OutputFolder) -> Status:
     else:
         state, code = ("done, with trouble", EXIT_DAMAGED) if found else ("done", EXIT_DONE)
     damaged = {n: f"{h.damage.reason}: {h.damage.detail}" for n, h in tally.damaged.items() if h.damage}
-    return Status(state, code, len(done), len(names), left, tally.counts, damaged, unread, found, guard)
+    fill = fill_of(folder)
+    filling = read_status(fill) if fill is not None else None
+    return Status(
+        state, code, len(done), len(names), left, tally.counts, damaged, unread, found, guard, filling
+    )
 
 
 def _selection_status(tally: Tally) -> Status:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from wdsfilter import fingerprint, ledger, scores, storage
 from wdsfilter.decide import decide
 from wdsfilter.errors import OutputError, ReadError
+from wdsfilter.filled import broken_fills, fill_of
 from wdsfilter.ledger import Counts, Header, Row
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import JudgeSpec, Output
@@ -99,7 +100,7 @@ _COLUMNS = frozenset({"key", "offset", "length", "status", "reason", "image_sha2
 
 
 def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
-    """Every broken promise of a run or a selection, as a sentence; nothing when all hold.
+    """Every broken promise of a run, with its fill, or a selection, as a sentence; nothing when all hold.
 
     ``inputs`` (the input shards, where they are at hand) are read again: every sample must have its
     row, and every kept member its bytes; a selection has none of its own. Raises OutputError where ``folder`` is
@@ -138,6 +139,8 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
     if unreadable:
         return  # what is derived from all ledgers cannot be told
     yield from _verify_folder(folder, tally, record)
+    if not selected:
+        yield from _verify_fill(folder, record)
 
 
 def _verify_ledger(
@@ -264,6 +267,16 @@ def _verify_folder(folder: OutputFolder, tally: Tally, record: RunRecord) -> Ite
     for name in sorted(folder.name_of(path) for path in folder.root.rglob("*.tar")):
         if not name.startswith("wdsfilter/") and name not in tally.headers:
             yield f"{folder.shard(name)}: no ledger speaks of this shard"
+
+
+def _verify_fill(folder: OutputFolder, record: RunRecord) -> Iterator[str]:
+    """A fill is a run's folder, and holds the rows of the run that it fills."""
+    try:
+        if (fill := fill_of(folder)) is not None:
+            yield from verify(fill)
+            yield from broken_fills(folder, fill, record.judge_ids)
+    except OutputError as error:
+        yield str(error)
 
 
 def _verify_readout(folder: OutputFolder, record: RunRecord) -> Iterator[str]:

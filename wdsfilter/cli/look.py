@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from wdsfilter.cli import FolderArgument, out
+from wdsfilter.cli import FolderArgument, err, out
+from wdsfilter.counted import counted
 
 if TYPE_CHECKING:
     from wdsfilter.ledger import Counts
@@ -116,11 +118,36 @@ def counts_table(counts: Counts, of: str) -> Table:
 
 def show(status: Status, folder: OutputFolder, when: str = "") -> None:
     """Print how a run stands: counts by reason, and everything that is wrong with it."""
-    out.print(counts_table(status.counts, f"{status.done} of {status.total} shards"))
+    out.print(counts_table(status.counts, f"{status.done} of {counted(status.total, 'shard')}"))
+    _show_troubles(status)
+    out.print(f"{status.state} {when}".rstrip() + f": {folder.root}", markup=False)
+    if status.fill is not None:
+        fill = status.fill
+        out.print(
+            f"fill: {fill.state}, {fill.done} of {counted(fill.total, 'shard')}: {folder.fill}", markup=False
+        )
+
+
+def show_fill(status: Status, folder: OutputFolder, when: str) -> None:
+    """Print how a fill ended."""
+    _show_troubles(status)
+    out.print(
+        f"{status.state} {when}: gaps filled in {status.done} of {counted(status.total, 'shard')}: {folder.root}",
+        markup=False,
+    )
+
+
+def tell_full(remarks: Sequence[str]) -> None:
+    """Say that there is nothing to fill."""
+    for remark in remarks:
+        err.print(remark, markup=False)
+    out.print("nothing to fill: every judge has seen every readable sample that was judged")
+
+
+def _show_troubles(status: Status) -> None:
     for name, why in status.damaged.items():
         out.print(f"damaged: {name}: {why}", markup=False)
     for name, why in status.unread.items():
         out.print(f"not read: {name}: {why}; the next run tries again", markup=False)
     for trouble in [*status.troubles, *([f"guard: {status.guard}"] if status.guard else [])]:
         out.print(trouble, markup=False)
-    out.print(f"{status.state} {when}".rstrip() + f": {folder.root}", markup=False)

@@ -14,12 +14,11 @@ import typer
 from wdsfilter import launch, storage
 from wdsfilter.cli import RecipeArgument, SetOption, ShardsOption, complain, err
 from wdsfilter.cli._pipe import InputStream, input_stream, stream, warn_of_strangers
-from wdsfilter.cli.look import show
+from wdsfilter.cli.look import show, show_fill, tell_full
 from wdsfilter.errors import GuardTripped, Interrupted, UserError, WdsfilterError
 
 if TYPE_CHECKING:
     from wdsfilter.events import EventLog
-    from wdsfilter.output import OutputFolder
     from wdsfilter.plan import Job
     from wdsfilter.recipe import Recipe
     from wdsfilter.stop import Stop
@@ -49,6 +48,13 @@ def run(
     limit_shards: Annotated[
         int | None, typer.Option(min=1, help="Only so many shards, the first of the run's seeded order.")
     ] = None,
+    fill: Annotated[
+        bool,
+        typer.Option(
+            "--fill",
+            help="After a run: judge just what a later judge never saw, because an earlier one rejected it.",
+        ),
+    ] = False,
     overrides: SetOption = None,
 ) -> None:
     """Judge every pair, write the shards worth training on, and a ledger of every sample.
@@ -56,6 +62,7 @@ def run(
     Start it as often as you like, on as many machines as you like, on one output folder: what is
     done is done, the rest is shared. Under `accelerate launch` every rank does its part.
     """
+    from wdsfilter.fill import fill_job
     from wdsfilter.recipe_files import load_recipe
     from wdsfilter.stop import Stop
     from wdsfilter.summary import EXIT_INTERRUPTED
@@ -71,15 +78,25 @@ def run(
                 settings = load_recipe(recipe, overrides or (), shards or ())
                 folder = output or settings.output.folder
                 if folder == STDOUT:
+                    if fill:
+                        raise UserError("--fill goes on from a run's folder: give --output FOLDER")
                     source = input_stream(settings, limit_shards, where, stop)
                 else:
                     job = planned(settings, folder, limit_shards, where)
+                    job = fill_job(job) if fill else job
             except WdsfilterError as error:
                 # Every rank meets the same mistake: one per machine says so.
                 if where.local_rank == 0:
                     complain(error)
                 raise typer.Exit(1) from error
-            code = stream(source) if source is not None else carry_out(job, where, stop)
+            if source is not None:
+                code = stream(source)
+            elif fill and not job.shards:
+                if where.rank == 0:
+                    tell_full(job.remarks)
+                code = 0
+            else:
+                code = carry_out(job, where, stop)
         except (Interrupted, KeyboardInterrupt):
             if where.rank == 0:
                 err.print(f"stopped; {IN_A_TAR if source is not None else WHOLE}")
@@ -125,7 +142,7 @@ def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) 
             workers = (
                 default_count(where.local_world_size) if recipe.run.workers is None else recipe.run.workers
             )
-            before = list(read_events(folder.events))
+            before = [*(read_events(job.fills.events) if job.fills else ()), *read_events(folder.events)]
             tolerate = recipe.input.tolerate.model_dump()
             note("started", place=asdict(where), tolerate=tolerate, **note_shards(folder, job.shards))
             if where.local_rank == 0:
@@ -169,7 +186,7 @@ def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) 
             note("guard", why=str(error))
             err.print(f"stopped by the guard: {error}", markup=False)
             return summary.EXIT_GUARD
-        return _finished(folder, where, note, time.monotonic() - begun, table)
+        return _finished(job, where, note, time.monotonic() - begun, table)
 
 
 def _warn_of_changes(events: Sequence[Mapping[str, Any]], made_by: Mapping[str, str]) -> None:
@@ -183,11 +200,12 @@ def _warn_of_changes(events: Sequence[Mapping[str, Any]], made_by: Mapping[str, 
         )
 
 
-def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds: float, table: bool) -> int:
+def _finished(job: Job, where: launch.Place, note: EventLog, seconds: float, table: bool) -> int:
     """Tell how the run ended; of a launch's ranks, the first that sees all of it done shows the table."""
     from wdsfilter.progress import duration
     from wdsfilter.status import read_status
 
+    folder = job.folder
     status = read_status(folder)
     note("finished", state=status.state, seconds=round(seconds, 1))
     held = sum((folder.claims / f"{name}.json").exists() for name in status.left)
@@ -198,6 +216,10 @@ def _finished(folder: OutputFolder, where: launch.Place, note: EventLog, seconds
     if table and (
         not where.launched or folder.put(b"", folder.events / f"told-{launch.launcher_identity()}")
     ):
-        show(status, folder, f"in {duration(seconds)}")
+        when = f"in {duration(seconds)}"
+        if job.fills is None:
+            show(status, folder, when)
+        else:
+            show_fill(status, folder, when)
     # A rank that finished exits 0: another code would make its launcher stop the other ranks.
     return 0 if where.launched else status.code

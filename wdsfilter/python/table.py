@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wdsfilter.errors import OutputError
+from wdsfilter.filled import best_ledgers, fill_of
 from wdsfilter.ledger import read_header
 from wdsfilter.output import OutputFolder
 
@@ -18,16 +19,16 @@ from wdsfilter.output import OutputFolder
 def read_ledger(run: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a run's (or a selection's) ledgers, and ``shard``, the shard that each belongs to, in front.
 
-    By shard and place; ``columns`` may name fields of a judge, which are columns of that name then (``vlm.score``),
-    and are worth naming where there are millions of rows. Raises OutputError where there is no ledger, one of
-    the files is none, or a column is not there.
+    By shard and place, with what a fill of the run added; ``columns`` may name fields of a judge, which are columns
+    of that name then (``vlm.score``), and are worth naming where there are millions of rows. Raises OutputError
+    where there is no ledger, one of the files is none, or a column is not there.
     """
     folder = OutputFolder(Path(run))
-    names = folder.shard_names()
-    if not names:
+    best = best_ledgers(folder, fill_of(folder))
+    if not best:
         raise OutputError(f"{folder.root} has no ledgers: it is no run's folder, or nothing is done yet")
     wanted = None if columns is None else [column for column in columns if column != "shard"]
-    return pa.concat_tables(_rows(folder, name, wanted) for name in names).unify_dictionaries()
+    return pa.concat_tables(_rows(owner, name, wanted) for name, owner in best.items()).unify_dictionaries()
 
 
 def _rows(folder: OutputFolder, name: str, columns: Sequence[str] | None) -> pa.Table:

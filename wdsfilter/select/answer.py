@@ -97,7 +97,7 @@ def _ask(
     by = worth(question, sources)
     better = compile_expression(connection, by, "--by", sources) if by is not None else None
     fill_lists(connection, question, sources[0])
-    _close(connection, [*(source.ledger_folder for source in sources), temporary])
+    _close(connection, [*(folder for source in sources for folder in source.ledger_folders), temporary])
     for expression, option, kind in ((where, "--where", "BOOLEAN"), (better, "--by", "DOUBLE")):
         if expression is not None:
             _check_type(connection, expression, option, kind, sources)
@@ -115,7 +115,10 @@ def _ask(
 
 
 def _view(number: int, source: Source) -> str:
-    root = str(source.ledger_folder)
+    begins = " ".join(
+        f"WHEN starts_with(filename, {_quoted(f'{folder}/')}) THEN {len(str(folder)) + 2}"
+        for folder in source.ledger_folders
+    )
     files = ", ".join(_quoted(storage.escaped(str(path))) for path in source.ledgers.values())
     columns = "* EXCLUDE (filename)"
     if source.selected:  # its samples lie in its own shards
@@ -123,7 +126,7 @@ def _view(number: int, source: Source) -> str:
         hidden = ", ".join(("filename", '"offset"', "length", *ORIGIN, *PLACED))
         columns = f'{offset} AS "offset", {length} AS length, * EXCLUDE ({hidden})'
     return (
-        f"CREATE VIEW v{number} AS SELECT left(substr(filename, {len(root) + 2}), -8) || '.tar' AS shard, "
+        f"CREATE VIEW v{number} AS SELECT left(substr(filename, CASE {begins} END), -8) || '.tar' AS shard, "
         f"{columns} FROM read_parquet([{files}], filename = true, hive_partitioning = false)"
     )
 

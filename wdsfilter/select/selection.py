@@ -127,13 +127,20 @@ class Selection:
         for judge, count in answer.unseen.items():
             self.tell(
                 f"{count:,} of {answer.readable:,} readable samples were never seen by {judge}: "
-                "an earlier judge rejected them"
+                f"an earlier judge rejected them. {self._way_to_fill(judge)}"
             )
         if not answer.rows:
             raise QuestionError(f"none of {answer.readable:,} readable samples is chosen")
         by = f", the best by {answer.by}" if answer.by else ""
         self.tell(f"{answer.rows:,} of {answer.readable:,} readable samples are chosen{by}")
         return answer
+
+    def _way_to_fill(self, judge: str) -> str:
+        """How a person gets the numbers of a judge of the question about what it never saw."""
+        source = next(s for s in self.sources if judge in map(s.said, s.judges))
+        if source.selected:
+            return "Fill the run that they come from (wdsfilter run RECIPE --fill), and select from it again"
+        return f"To have it judge them: wdsfilter run RECIPE --output {source.folder.root} --fill"
 
     def _record(self, per_shard: int) -> fingerprint.Record:
         """The content of ``select.json``: everything that changes a byte of the output, and no path or time."""

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from wdsfilter import fingerprint, ledger, storage
 from wdsfilter.errors import OutputError, QuestionError
+from wdsfilter.filled import best_ledgers, fill_of
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import JudgeSpec
 from wdsfilter.streams import Stat
@@ -33,18 +34,19 @@ _NAMED = re.compile(r"([a-z][a-z0-9_]*)=(.+)", re.DOTALL)
 class Source:
     """A run, or another selection, as a selection sees it. ``name`` is empty where it is the only one.
 
-    ``ledgers`` are its shards' ledgers on this disk, in ``ledger_folder``: copies of those of a run in a store.
-    ``columns`` are those that can be asked for. The samples of a run lie in its input shards, a selection's in
-    its own.
+    ``ledgers`` are its shards' ledgers on this disk, in one of ``ledger_folders``: copies of those of a run in a
+    store. Shards that are ``filled`` have those of the run's fill. ``columns`` are those that can be asked for. The
+    samples of a run lie in its input shards, a selection's in its own.
     """
 
     name: str
     folder: OutputFolder
     record: RunRecord
     ledgers: Mapping[str, Path]
-    ledger_folder: Path
+    ledger_folders: tuple[Path, ...]
     columns: pa.Schema
     selected: bool = False
+    filled: frozenset[str] = frozenset()
 
     @property
     def judges(self) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ class Source:
 
     def digest(self) -> str:
         """Of all its ledgers: two runs with one digest have the same rows."""
-        known = _known_hashes(self.folder)
+        known = {n: known for n, known in _known_hashes(self.folder).items() if n not in self.filled}
         return fingerprint.digest(
             {name: known.get(name) or file_sha256(path) for name, path in self.ledgers.items()}
         )
@@ -92,11 +94,11 @@ def open_sources(runs: Sequence[str]) -> Iterator[list[Source]]:
             raise QuestionError(f"two runs are named {repeated[0]!r}")
     else:
         named = [("", path) for _, path in named]
-    folders = [(name, _folder(path)) for name, path in named]
+    opened = [(name, folder, fill_of(folder)) for name, folder in ((n, _folder(path)) for n, path in named)]
     try:
-        yield [_open(name, folder) for name, folder in folders]
+        yield [_open(name, folder, fill) for name, folder, fill in opened]
     finally:
-        for _, folder in folders:
+        for folder in (folder for _, *folders in opened for folder in folders if folder is not None):
             folder.remove_own_temporaries()
 
 
@@ -109,14 +111,20 @@ def _split(run: str) -> tuple[str, str]:
     return (match[1], match[2]) if match and not Path(run).exists() else ("", run)
 
 
-def _open(name: str, folder: OutputFolder) -> Source:
+def _open(name: str, folder: OutputFolder, fill: OutputFolder | None) -> Source:
     selected = folder.selection.exists()
     record = read_selection(folder) if selected else read_record(folder)
-    ledgers = folder.local_ledgers(folder.shard_names())
-    if not ledgers:
+    best = best_ledgers(folder, fill)
+    if not best:
         raise OutputError(f"{folder.root} has no ledgers yet")
-    shard, path = next(iter(ledgers.items()))
-    columns = pq.read_schema(path)
+    ledgers: dict[str, Path] = {}
+    places: list[Path] = []
+    for owner in dict.fromkeys(best.values()):
+        part = owner.local_ledgers(shard for shard, whose in best.items() if whose is owner)
+        shard, path = next(iter(part.items()))
+        places.append(path.parents[shard.count("/")])
+        ledgers |= part
+    columns = pq.read_schema(next(iter(ledgers.values())))
     if "shard" in columns.names:
         raise OutputError(
             f"{folder.root}: its ledgers have a column 'shard', which a selection calls its own"
@@ -126,8 +134,8 @@ def _open(name: str, folder: OutputFolder) -> Source:
             f"{folder.root}: its ledgers do not say where samples lie ({missing[0]}); select it again"
         )
     asked = pa.schema([column for column in columns if not selected or column.name not in (*ORIGIN, *PLACED)])
-    ledger_folder = path.parents[shard.count("/")]
-    return Source(name, folder, record, ledgers, ledger_folder, asked, selected)
+    filled = frozenset(shard for shard, whose in best.items() if whose is not folder)
+    return Source(name, folder, record, ledgers, tuple(places), asked, selected, filled)
 
 
 def _known_hashes(folder: OutputFolder) -> Mapping[str, str]:
