@@ -12,13 +12,17 @@ from tests.browser import Browser, browser
 from tests.checkpoints import score_last_checkpoint, tiny_checkpoint, windowed_checkpoint
 from tests.encoders import tiny_clip, tiny_gpt2, tiny_siglip
 from tests.s3 import Gate, new_bucket, s3_server, speak_to
+from tests.strangers import answering_llava, tiny_gemma3, tiny_idefics3
 
 __all__ = [
+    "answering_llava",
     "ram_path",
     "score_last_checkpoint",
     "tiny_checkpoint",
     "tiny_clip",
+    "tiny_gemma3",
     "tiny_gpt2",
+    "tiny_idefics3",
     "tiny_siglip",
     "windowed_checkpoint",
 ]

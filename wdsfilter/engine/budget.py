@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from wdsfilter.engine.prepare import Ready
 from wdsfilter.engine.readout import LogP, Readout
 
 DEFAULT = 16384
@@ -18,13 +19,20 @@ _LEAST, _MOST = 4096, 131072  # past this a GPU is busy and gains nothing more
 _MARGIN = 1.25  # other pairs have other shares of text and image, and memory is never as tidy again
 
 
+class Ready(Protocol):
+    """What is asked of a pair that is ready for its model, whichever that is: its prompt's ids [tokens]."""
+
+    @property
+    def ids(self) -> npt.NDArray[np.int32]: ...
+
+
 class Computes(Protocol):
-    """What can run a batch."""
+    """What can run a batch of pairs that are ready for it."""
 
     @property
     def device(self) -> torch.device: ...
 
-    def log_p(self, batch: Sequence[Ready], readout: Readout) -> list[LogP]: ...
+    def log_p(self, batch: Sequence[Any], readout: Readout) -> list[LogP]: ...
 
 
 def find_budget(model: Computes, pairs: Sequence[Ready], readout: Readout) -> int:

@@ -23,6 +23,12 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
 PROCESSOR = ("tokenizer.json", "preprocessor_config.json", "processor_config.json")
 """What turns pairs into its input. The chat template is not among them: the layout is our own."""
 
+STOCK_PROCESSOR = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
+    *("*processor_config.json", "chat_template*"),
+)
+"""The same where transformers' own processor and the checkpoint's chat template do it."""
+
 TOKENIZER_CONFIG = "tokenizer_config.json"
 """Read beside ``tokenizer.json``: which tokens pad, and what is done to a text before it is encoded."""
 
@@ -105,6 +111,31 @@ def model_config(checkpoint: Checkpoint) -> dict[str, Any]:
     if text.get("use_sliding_window"):
         raise JudgeError(f"{where}: sliding-window attention is not supported")
     check_safe(checkpoint, config)
+    return dict(config)
+
+
+def is_packed(checkpoint: Checkpoint) -> bool:
+    """Whether the engine runs a checkpoint in packs; another one it runs as transformers does. Raises JudgeError."""
+    return architecture(checkpoint.read("config.json")) in PACKED_ARCHITECTURES
+
+
+def stock_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """``config.json`` of a checkpoint that transformers itself can run as a judge.
+
+    Raises JudgeError for what is no model of images and texts, for code that the checkpoint brings along, and for
+    weights that are not in safetensors.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+
+    config = checkpoint.read("config.json")
+    check_safe(checkpoint, config)
+    found, kind = architecture(config), config.get("model_type")
+    known = KNOWN.get(kind, ())
+    if found not in ((known, kind) if isinstance(known, str) else (*known, kind)) or kind not in KNOWN:
+        raise JudgeError(
+            f"{checkpoint.folder}: its architecture is {found}; accepted: {', '.join(PACKED_ARCHITECTURES)}, "
+            "and what transformers knows as a model of images and texts (AutoModelForImageTextToText)"
+        )
     return dict(config)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -28,13 +28,15 @@ def greedy(
     network: Any,
     inputs: Mapping[str, Tensor],
     most: int,
-    ends: tuple[int, int],
+    ends: Collection[int],
     until: Callable[[list[int]], bool] | None,
+    *,
+    fixed_cache: bool = True,
 ) -> list[list[int]]:
     """Ids of each row's answer, at most ``most``, without what ends (``ends``) and pads it.
 
-    ``inputs`` are a batch padded on the left. On a CUDA device keys and values lie in a cache of fixed size,
-    so that no step copies those of all steps before.
+    ``inputs`` are a batch padded on the left. On a CUDA device keys and values lie in a cache of fixed size
+    (``fixed_cache``: where the network can do that), so that no step copies those of all steps before.
     """
     rows, width = inputs["input_ids"].shape
     criteria = [] if until is None else [_Until(until, width, rows)]
@@ -43,7 +45,7 @@ def greedy(
         **inputs,
         max_new_tokens=most,
         stopping_criteria=StoppingCriteriaList(criteria),
-        **(fixed if inputs["input_ids"].device.type == "cuda" else {}),
+        **(fixed if fixed_cache and inputs["input_ids"].device.type == "cuda" else {}),
     )
     answers = output[:, width:].tolist()
     return [list(itertools.takewhile(lambda token: token not in ends, answer)) for answer in answers]

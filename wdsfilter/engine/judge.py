@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from wdsfilter.engine.budget import DEFAULT, Computes, find_budget
-from wdsfilter.engine.prepare import Prepare, Ready
 from wdsfilter.engine.readout import Readout
 from wdsfilter.errors import JudgeError
 from wdsfilter.samples import Numbers
@@ -22,11 +22,31 @@ _SHOWN = 200  # characters of an example answer
 _BUDGET = "max_tokens_per_batch"
 
 
+class Ready(Protocol):
+    """One pair for the model, and what a ledger says of it. Made by the judge's CPU half.
+
+    ``ids`` are its prompt's [tokens]; ``known`` is False where the checkpoint is not meant for such pairs.
+    """
+
+    @property
+    def ids(self) -> npt.NDArray[np.int32]: ...
+
+    @property
+    def visual_tokens(self) -> int: ...
+
+    @property
+    def truncated(self) -> bool: ...
+
+    @property
+    def known(self) -> bool: ...
+
+
 class Model(Computes, Protocol):
-    """Weights on a device: :class:`wdsfilter.engine.model.Model`."""
+    """Weights on a device: in packs (:class:`wdsfilter.engine.model.Model`), or as transformers runs them
+    (:class:`wdsfilter.engine.padded.PaddedModel`). Each takes what the CPU half beside it has made ready."""
 
     def generate(
-        self, batch: Sequence[Ready], most: int, until: Callable[[list[int]], bool] | None
+        self, batch: Sequence[Any], most: int, until: Callable[[list[int]], bool] | None
     ) -> list[list[int]]: ...
 
 
@@ -34,14 +54,15 @@ class Model(Computes, Protocol):
 class VlmJudge:
     """The device half and what it needs to know of its options.
 
-    ``grades`` maps what an answer writes to its number, in ascending order; ``pattern`` finds it in an
-    answer (one group); ``justify`` says which pairs get a justification, ``keeps`` which numbers keep a pair;
-    ``agreement`` is the share of the first ``check_first`` pairs on which the forced start must give the
-    generated grade; ``budget`` is the most tokens of a batch, None where it is still to be found.
+    ``prepare`` is the CPU half that belongs to ``model`` (:mod:`wdsfilter.engine.prepare` or
+    :mod:`wdsfilter.engine.processed`); ``grades`` maps what an answer writes to its number, in ascending order;
+    ``pattern`` finds it in an answer (one group); ``justify`` says which pairs get a justification, ``keeps`` which
+    numbers keep a pair; ``agreement`` is the share of the first ``check_first`` pairs on which the forced start
+    must give the generated grade; ``budget`` is the most tokens of a batch, None where it is still to be found.
     """
 
     model: Model
-    prepare: Prepare
+    prepare: Any
     readout: Readout
     answers: Tokenizer
     grades: Mapping[str, int]

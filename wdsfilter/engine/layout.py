@@ -56,29 +56,42 @@ class Layout:
         return ids, cut
 
     def _user_ids(self, caption: str) -> tuple[list[int], bool]:
-        caption.encode("utf-8")
-        # No token is longer than the longest one, so what lies beyond this is past the limit for sure.
-        bound = self.max_caption_tokens * self.longest_token * _COMPOSITION
-        kept = caption[:bound]
-        while True:
-            encoding = self.plain.encode(self.before + kept + self.after, add_special_tokens=False)
-            start, end = len(self.before), len(self.before) + len(kept)
-            inside = [first for first, last in encoding.offsets if last > start and first < end]
-            if len(inside) <= self.max_caption_tokens:
-                break
-            # Cut where the first token too many begins. Encoding anew may split the end differently.
-            kept = kept[: min(max(inside[self.max_caption_tokens] - start, 0), len(kept) - 1)]
-        ids: list[int] = encoding.ids
+        ids, cut = fitted(
+            *(self.plain, self.before, caption, self.after),
+            most=self.max_caption_tokens,
+            longest_token=self.longest_token,
+        )
         if not self.controls.isdisjoint(ids):
             raise RuntimeError(
                 "a tokenizer without added tokens gave one: its vocabulary names a control token"
             )
-        return ids, len(kept) < len(caption)
+        return ids, cut
 
     def continuation(self, answer: str) -> list[int]:
         """Ids of an answer's text as the model would write it after the prompt."""
         ids: list[int] = self.plain.encode(answer, add_special_tokens=False).ids
         return ids
+
+
+def fitted(
+    tokenizer: Tokenizer, before: str, caption: str, after: str, *, most: int, longest_token: int
+) -> tuple[list[int], bool]:
+    """Ids of the three texts as one, at most ``most`` of them the caption's own, and whether that was cut.
+
+    What is around it is never cut. Raises UnicodeEncodeError for a caption with lone surrogates.
+    """
+    caption.encode("utf-8")
+    # No token is longer than the longest one, so what lies beyond this is past the limit for sure.
+    kept = caption[: most * longest_token * _COMPOSITION]
+    while True:
+        encoding = tokenizer.encode(before + kept + after, add_special_tokens=False)
+        start, end = len(before), len(before) + len(kept)
+        inside = [first for first, last in encoding.offsets if last > start and first < end]
+        if len(inside) <= most:
+            ids: list[int] = encoding.ids
+            return ids, len(kept) < len(caption)
+        # Cut where the first token too many begins. Encoding anew may split the end differently.
+        kept = kept[: min(max(inside[most] - start, 0), len(kept) - 1)]
 
 
 def build_layout(

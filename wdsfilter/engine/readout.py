@@ -89,14 +89,17 @@ class Readout:
         return Reading(index, tuple(mass / total for mass in masses), min(1.0, max(0.0, 1.0 - total)))
 
 
-def build_readout(encode: Callable[[str], list[int]], start: str, grades: Sequence[str]) -> Readout:
+def build_readout(
+    encode: Callable[[str], list[int]], start: str, grades: Sequence[str], line: str = "assistant\n"
+) -> Readout:
     """The readout of ``grades`` (as an answer writes them) after the forced ``start``.
 
-    ``encode`` gives the ids of text. Raises JudgeError when the start does not keep its tokens in front
-    of every grade, or two grades share theirs: then there is no tree to read.
+    ``encode`` gives the ids of text, ``line`` is what the prompt ends with ("" where ``encode`` knows it).
+
+    Raises JudgeError when the start does not keep its tokens in front of every grade, or two grades share
+    theirs: then there is no tree to read.
     """
     prefix = tuple(encode(start))
-    line = "assistant\n"  # what the prompt ends with
     if (*encode(line), *prefix) != tuple(encode(line + start)):
         raise JudgeError(
             f"answer {start!r} merges with the line break before it; it should begin with a letter"

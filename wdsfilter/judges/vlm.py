@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wdsfilter import recipe_errors
-from wdsfilter.engine.contract import FILE, Contract, read_contract
+from wdsfilter.engine.contract import FILE, Contract, OwnContract, read_contract
 from wdsfilter.errors import JudgeError
 from wdsfilter.judges import JudgeOptions, Runtime, decides, locates
 from wdsfilter.samples import Decision, Numbers
@@ -144,8 +144,9 @@ def resolve(options: Options) -> tuple[Options, Sequence[str]]:
     """The checkpoint's own contract (``judge.json``) where the recipe leaves it unsaid. Raises JudgeError."""
     said = options.model_dump(exclude_unset=True)
     name = options.id or "vlm"
-    own = read_contract(_checkpoints(options)[0].folder)
-    remarks: list[str] = []
+    model, _ = _checkpoints(options)
+    own = read_contract(model.folder)
+    remarks = _of_padding(options, model, f"judges.{name}")
     if own is not None:
         if not own.score_first and options.readout == "expected":
             raise JudgeError(
@@ -168,26 +169,52 @@ def resolve(options: Options) -> tuple[Options, Sequence[str]]:
 
 
 def identify(options: Options, runtime: Runtime) -> Mapping[str, Any]:
-    from wdsfilter.engine.checkpoint import PROCESSOR
+    from wdsfilter.engine.checkpoint import PROCESSOR, STOCK_PROCESSOR, is_packed
     from wdsfilter.engine.loading import identity
 
-    told = identity(*_checkpoints(options), PROCESSOR, dtype=options.dtype, device=runtime.device)
-    return {"scoring_version": SCORING_VERSION, **told}
+    model, processor = _checkpoints(options)
+    packed = is_packed(model)
+    files = PROCESSOR if packed else STOCK_PROCESSOR
+    told = identity(model, processor, files, dtype=options.dtype, device=runtime.device)
+    return {"scoring_version": SCORING_VERSION, **told, **({} if packed else {"engine": "padded"})}
 
 
 def load(options: Options, runtime: Runtime) -> VlmJudge:
     """The judge on ``runtime.device``. Raises JudgeError, before weights are read where that can be."""
-    from wdsfilter.engine.checkpoint import model_config
+    from wdsfilter.engine.checkpoint import is_packed
     from wdsfilter.engine.judge import VlmJudge
+
+    options, _ = resolve(options)
+    model, _ = _checkpoints(options)
+    own = read_contract(model.folder)
+    parts = (_packed if is_packed(model) else _padded)(options, runtime, own)
+    return VlmJudge(
+        **parts,
+        grades=options.scale.grades(),
+        start=options.answer,
+        pattern=re.compile(options.pattern),
+        mode=options.readout,
+        max_new_tokens=options.max_new_tokens,
+        justify=options.justify,
+        keeps=lambda numbers: decide(options, numbers) is None,
+        check_first=options.check.first,
+        agreement=options.check.agreement,
+        answers_for=own.answers_for if own else None,
+        window=options.window,
+        budget=None if options.max_tokens_per_batch == "auto" else options.max_tokens_per_batch,
+    )
+
+
+def _packed(options: Options, runtime: Runtime, own: OwnContract | None) -> dict[str, Any]:
+    """Both halves of a checkpoint that the engine runs in packs, without padding."""
+    from wdsfilter.engine.checkpoint import model_config
     from wdsfilter.engine.layout import build_layout, end_tokens, full_tokenizer
     from wdsfilter.engine.loading import load_model
     from wdsfilter.engine.pixels import build_plan
     from wdsfilter.engine.prepare import Prepare
     from wdsfilter.engine.readout import build_readout
 
-    options, _ = resolve(options)
     model, processor = _checkpoints(options)
-    own = read_contract(model.folder)
     config = model_config(model)
     layout = build_layout(
         processor,
@@ -203,48 +230,76 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
         max_pixels=options.max_pixels,
         resize=options.resize,
     )
-    grades = options.scale.grades()
-    readout = build_readout(layout.continuation, options.answer, list(grades))
+    readout = build_readout(layout.continuation, options.answer, list(options.scale.grades()))
     answers = full_tokenizer(processor)
-    return VlmJudge(
-        model=load_model(
-            model,
-            plan,
-            image_pad=layout.image_pad,
-            end_tokens=end_tokens(answers),
-            device=runtime.device,
-            dtype=options.dtype,
-            threads=runtime.threads,
-        ),
-        prepare=Prepare(layout, plan, own.mark if own else None, options.scaled_decoding),
-        readout=readout,
-        answers=answers,
-        grades=grades,
-        start=options.answer,
-        pattern=re.compile(options.pattern),
-        mode=options.readout,
-        max_new_tokens=options.max_new_tokens,
-        justify=options.justify,
-        keeps=lambda numbers: decide(options, numbers) is None,
-        check_first=options.check.first,
-        agreement=options.check.agreement,
-        answers_for=own.answers_for if own else None,
-        window=options.window,
-        budget=None if options.max_tokens_per_batch == "auto" else options.max_tokens_per_batch,
+    loaded = load_model(
+        model,
+        plan,
+        image_pad=layout.image_pad,
+        end_tokens=end_tokens(answers),
+        device=runtime.device,
+        dtype=options.dtype,
+        threads=runtime.threads,
     )
+    prepare = Prepare(layout, plan, own.mark if own else None, options.scaled_decoding)
+    return {"model": loaded, "prepare": prepare, "readout": readout, "answers": answers}
+
+
+def _padded(options: Options, runtime: Runtime, own: OwnContract | None) -> dict[str, Any]:
+    """Both halves of any other checkpoint, as transformers runs it."""
+    from wdsfilter.engine.checkpoint import stock_config
+    from wdsfilter.engine.padded import load_padded
+    from wdsfilter.engine.processed import build_prepare
+    from wdsfilter.engine.readout import build_readout
+
+    model, processor = _checkpoints(options)
+    config = stock_config(model)
+    prepare = build_prepare(
+        processor,
+        system=options.system,
+        prompt=options.prompt,
+        max_caption_tokens=options.max_caption_tokens,
+        image_token=config.get("image_token_id", config.get("image_token_index")),
+        mark=own.mark if own else None,
+    )
+    continued = prepare.prompt.continuation
+    readout = build_readout(continued, options.answer, list(options.scale.grades()), line="")
+    tokenizer = prepare.processor.tokenizer
+    loaded = load_padded(
+        model, tokenizer, device=runtime.device, dtype=options.dtype, threads=runtime.threads
+    )
+    answers = tokenizer.backend_tokenizer
+    return {"model": loaded, "prepare": prepare, "readout": readout, "answers": answers}
 
 
 def _checkpoints(options: Options) -> tuple[Checkpoint, Checkpoint]:
     """Model and processor: the published fine-tune ships none and uses its base model's."""
-    from wdsfilter.engine.checkpoint import PROCESSOR, WEIGHTS, locate
+    from wdsfilter.engine.checkpoint import PROCESSOR, STOCK_PROCESSOR, WEIGHTS, locate
 
+    processor = (*PROCESSOR, *STOCK_PROCESSOR)
+    weights = (*WEIGHTS, "generation_config.json", FILE)
     if options.processor is None and options.model != PUBLISHED:
-        model = locate(options.model, options.revision, (*WEIGHTS, *PROCESSOR, FILE))
+        model = locate(options.model, options.revision, (*weights, *processor))
         return model, model
     name = options.processor or PUBLISHED_PROCESSOR
-    return locate(options.model, options.revision, (*WEIGHTS, FILE)), locate(
-        name, options.processor_revision, PROCESSOR
+    return locate(options.model, options.revision, weights), locate(
+        name, options.processor_revision, processor
     )
+
+
+def _of_padding(options: Options, model: Checkpoint, where: str) -> list[str]:
+    """What is to be told of a checkpoint that the engine does not run in packs."""
+    from wdsfilter.engine.checkpoint import architecture, is_packed
+
+    if is_packed(model):
+        return []
+    kind = architecture(model.read("config.json"))
+    idle = sorted({"min_pixels", "max_pixels", "resize", "scaled_decoding"} & options.model_fields_set)
+    return [
+        f"{where}: a {kind} is run in padded batches, by transformers' own processor and model; "
+        "packed without padding are Qwen2-VL and Qwen2.5-VL",
+        *(f"warning: {where}.{key} does nothing: a {kind}'s own processor sizes pictures" for key in idle),
+    ]
 
 
 def _unless(good: bool, detail: str) -> Decision | None:
