@@ -576,12 +576,12 @@ def test_a_full_disk_is_one_line(recipe: Path, tmp_path: Path) -> None:
         "from wdsfilter import cli\n"
         "from wdsfilter.shards import writer\n"
         "count = 0\n"
-        "def full(descriptor, buffers):\n"
+        "def full(descriptor, data):\n"
         "    global count\n"
         "    count += 1\n"
         "    if count > 2: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
-        "    return real(descriptor, buffers)\n"
-        "real, writer.os.writev = os.writev, full\n"
+        "    return real(descriptor, data)\n"
+        "real, writer.os.write = os.write, full\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]

@@ -22,7 +22,7 @@ from wdsfilter.recipe import parse
 from wdsfilter.shards.source import Shard
 from wdsfilter.stages import ShardEnds, read_items
 
-WRITES = ("writev", "fsync", "link", "replace", "mkdir")
+WRITES = ("write", "fsync", "link", "replace", "mkdir")
 RECIPE = parse({"judges": ["scripted"], "guard": "off"})
 
 

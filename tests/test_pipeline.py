@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import pytest
 
 from tests.prepares import Journal
 from tests.runs import make_shards, members, write_shard
-from wdsfilter import ledger, storage
+from wdsfilter import ledger, stages, storage
 from wdsfilter.commit import Fingerprints, ShardOutput
 from wdsfilter.errors import JudgeError, OutputError, ReadError
 from wdsfilter.guard import guard_trouble
@@ -395,6 +396,23 @@ def test_the_next_shard_is_judged_while_this_one_is_flushed(
         monkeypatch.setattr(ShardWriter, "close", slow)
         assert len(list(run(runner))) == 2
     assert judged == [2, 2]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_thread_reads_ahead_only_where_something_waits(
+    inline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Local files and judges without workers or model: a thread in front would only take turns with this one."""
+    readers: set[str] = set()
+    read_case = stages.read_case
+
+    def noted(sample: Sample | Unreadable, recipe: Recipe) -> Case:
+        readers.add(threading.current_thread().name)
+        return read_case(sample, recipe)
+
+    monkeypatch.setattr(stages, "read_case", noted)
+    judge_shard(tmp_path, FakeJudge(inline=inline))
+    assert readers == {"MainThread" if inline else "wdsfilter-read"}
 
 
 def test_what_was_judged_is_committed_when_a_later_shard_fails(tmp_path: Path) -> None:

@@ -87,10 +87,17 @@ class Panel:
         with closing(workers.prepared(number, pairs, lambda pair: pair, lookahead=most)) as results:
             return list(islice((result for _, result in results if isinstance(result, Prepared)), most))
 
-    def judged(self, items: Iterator[Item]) -> Generator[Item, None, None]:
-        """The same items in the same order, read ahead in a thread; every case is decided or passed all judges."""
+    def judged(self, items: Iterator[Item], *, local: bool = False) -> Generator[Item, None, None]:
+        """The same items in the same order; every case is decided or passed all judges.
+
+        A thread reads ahead, but for ``local`` files where all judges are inline: there nothing waits for
+        anything, and two threads would only take turns.
+        """
         share = self.recipe.run.in_flight // (len(self.judges) + 1)
-        reading = prefetched(items, size_of=item_size, max_bytes=share, check=self.stop.check)
+        if local and all(judge.inline for judge in self.judges):
+            reading = _as_asked_for(items)
+        else:
+            reading = prefetched(items, size_of=item_size, max_bytes=share, check=self.stop.check)
         with closing(reading):
             line = self.stopwatch.timed("reading", reading)
             for number, (spec, scorer) in enumerate(zip(self.recipe.judges, self._scorers, strict=True)):
@@ -101,6 +108,10 @@ class Panel:
 
     def _workers(self, judge: Judge) -> Workers:
         return self._inline if judge.inline else self._pool
+
+
+def _as_asked_for(items: Iterator[Item]) -> Generator[Item, None, None]:
+    yield from items
 
 
 def strangers(findings: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from wdsfilter import fingerprint, ledger
+from wdsfilter import fingerprint, ledger, storage
 from wdsfilter.claims import Claims
 from wdsfilter.commit import is_complete, rebuild
 from wdsfilter.errors import GuardTripped, Interrupted
@@ -105,8 +105,9 @@ class Runner:
         """Judge and commit ``shards``, which are asked for one by one, as early as memory allows."""
         recipe, fills = self.job.recipe, self.job.fills
         items = read_items(shards, recipe) if fills is None else read_unseen(shards, recipe, fills)
+        local = all(storage.protocol(shard.url) is None for shard in self.job.shards)
         with (
-            closing(self._panel.judged(items)) as judged,
+            closing(self._panel.judged(items, local=local)) as judged,
             closing(
                 behind(
                     self.commit,

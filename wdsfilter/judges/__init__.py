@@ -171,6 +171,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
+@cache
 def module(name: str) -> JudgeModule:
     """The judge's module. ``name`` must be one of :func:`names`."""
     if name not in names():

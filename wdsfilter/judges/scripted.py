@@ -56,7 +56,7 @@ class ScriptedJudge:
     """Answers from its options, after ``seconds_per_pair`` each."""
 
     options: Options
-    window: int = 256
+    window: int = 64
     batch_cost: int = 64
     inline: bool = True
 

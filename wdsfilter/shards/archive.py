@@ -104,10 +104,12 @@ def _entries(stream: _Stream, max_member: int) -> Iterator[Entry]:
         else:
             raise DamageError("bad_header", f"more than {MAX_HEADER_CHAIN} extended headers in a row", start)
 
-        merged = {**defaults, **overrides}
-        name = overrides.get(tar.SPARSE_NAME) or merged.get("path", header.name)
-        size = tar.member_size(merged, header, start)
-        sparse = header.kind == tar.SPARSE or tar.PREFIX_OF_SPARSE in overrides
+        name, size, sparse = header.name, header.size, header.kind == tar.SPARSE
+        if defaults or overrides:
+            merged = {**defaults, **overrides}
+            name = overrides.get(tar.SPARSE_NAME) or merged.get("path", name)
+            size = tar.member_size(merged, header, start)
+            sparse |= tar.PREFIX_OF_SPARSE in overrides
         if header.kind == tar.SPARSE:
             _skip_sparse_map(block, stream)
         if header.kind in tar.WITHOUT_DATA or (header.kind == b"\0" and name.endswith("/")):

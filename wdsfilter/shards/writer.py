@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,7 @@ from wdsfilter.background import helper
 from wdsfilter.samples import Member
 from wdsfilter.shards import tar
 
-_FLUSH_BYTES = 4 << 20
-_FLUSH_BUFFERS = 512  # below every system's limit for one gathered write (IOV_MAX is at least 1024)
+_BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,11 @@ def write_stream(samples: Iterable[Iterable[bytes | memoryview]], file: BinaryIO
 
 
 class ShardWriter:
-    """Writes members to ``path`` with gathered writes; holds at most two flushes (4 MB each) and two samples.
+    """Writes members to ``path`` in blocks; holds two of them (4 MB each), whatever the samples' sizes.
 
-    One thread writes and one hashes what was added before, while more is added: an error of the disk is raised
-    by a later call, by :meth:`close` at the latest.
+    One thread writes and one hashes a block while the next one fills: an error of the disk is raised by a
+    later call, by :meth:`close` at the latest. Every byte is copied once, into its block, for that both
+    threads can then go on for long without the interpreter: it costs less than to hash buffer by buffer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,8 +71,8 @@ class ShardWriter:
         self._hashing = helper("hash")
         self._writing = helper("write")
         self._under_way: list[Future[None]] = []
-        self._buffers: list[bytes | memoryview] = []
-        self._pending = 0
+        self._block, self._other = memoryview(bytearray(_BLOCK_BYTES)), memoryview(bytearray(_BLOCK_BYTES))
+        self._filled = 0
         self._size = 0
         self._samples = 0
 
@@ -81,14 +81,19 @@ class ShardWriter:
         self.add_stored(stored(members))
 
     def add_stored(self, buffers: Iterable[bytes | memoryview]) -> None:
-        """Append one sample as :func:`stored` gives it; nobody may change its bytes any more."""
+        """Append one sample as :func:`stored` gives it."""
         for data in buffers:
-            self._append(data)
+            end = self._filled + len(data)
+            if end <= _BLOCK_BYTES:
+                self._block[self._filled : end] = data
+                self._filled = end
+            else:
+                self._append_in_parts(memoryview(data))
         self._samples += 1
 
     def close(self) -> Written:
         """End the archive, flush it to the disk, and say what was written."""
-        self._append(end_after(self._size + self._pending))
+        self._append_in_parts(memoryview(end_after(self._size + self._filled)))
         self._flush()
         self._wait()
         os.fsync(self._file.fileno())
@@ -104,41 +109,31 @@ class ShardWriter:
         self._writing.shutdown()
         self._file.close()
 
-    def _append(self, data: bytes | memoryview) -> None:
-        if not len(data):
-            return
-        self._buffers.append(data)
-        self._pending += len(data)
-        if self._pending >= _FLUSH_BYTES or len(self._buffers) >= _FLUSH_BUFFERS:
-            self._flush()
+    def _append_in_parts(self, data: memoryview) -> None:
+        while data:
+            part = data[: _BLOCK_BYTES - self._filled]
+            self._block[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            data = data[len(part) :]
+            if self._filled == _BLOCK_BYTES:
+                self._flush()
 
     def _flush(self) -> None:
+        """Hand the block over, and take the one that was handed over before."""
         self._wait()
+        full = self._block[: self._filled]
         self._under_way = [
-            self._hashing.submit(self._update, self._buffers),
-            self._writing.submit(self._write, self._buffers),
+            self._hashing.submit(self._hash.update, full),
+            self._writing.submit(self._write, full),
         ]
-        self._size += self._pending
-        self._buffers, self._pending = [], 0
+        self._size += self._filled
+        self._block, self._other, self._filled = self._other, self._block, 0
 
     def _wait(self) -> None:
         """For what was handed to the threads. Raises what they raised."""
         for done in self._under_way:
             done.result()
 
-    def _update(self, buffers: Iterable[bytes | memoryview]) -> None:
-        for data in buffers:
-            self._hash.update(data)
-
-    def _write(self, buffers: Sequence[bytes | memoryview]) -> None:
-        while buffers:  # the system may take less than it is given
-            written = os.writev(self._file.fileno(), buffers)
-            buffers = list(_after(written, buffers))
-
-
-def _after(written: int, buffers: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """What is left of ``buffers`` when so many bytes of them are gone."""
-    for data in buffers:
-        if written < len(data):
-            yield memoryview(data)[written:]
-        written = max(written - len(data), 0)
+    def _write(self, data: memoryview) -> None:
+        while data:  # the system may take less than it is given
+            data = data[os.write(self._file.fileno(), data) :]
