@@ -2,6 +2,7 @@
 
 Only the workers are measured, as if the model took no time: behind a real one they have time to spare, and poison
 costs less. A worker that dies is replaced, its pair is tried once more, alone, and the worker is replaced again.
+What eats memory takes as long as it takes to fill half a gigabyte, the limit here: some hundred pairs' time.
 Hanging pairs are left out: each takes one worker away for twice ``run.worker_timeout``, whatever else is measured.
 
     python -m benchmarks.poison [--pairs 2000] [--every 1000] [--rounds 3] [--workers 2]
@@ -10,54 +11,24 @@ Hanging pairs are left out: each takes one worker away for twice ``run.worker_ti
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure, poison
+from benchmarks import measure
+from benchmarks.poisonous import POISON, Poisonous
 from wdsfilter import plan, recipe
 from wdsfilter.demo.world import write_world
 from wdsfilter.judges import Prepare
 from wdsfilter.panel import load_judges
-from wdsfilter.samples import Pair, Prepared, Unreadable
+from wdsfilter.samples import Pair, Unreadable
 from wdsfilter.stages import Case, read_items
 from wdsfilter.workers import Workers
 
 MEMORY = 512 << 20  # bytes that a pair may take
-
-
-def crash() -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def eat() -> None:
-    eaten = []
-    while True:
-        eaten.append(b"x" * (1 << 24))
-
-
-POISON: Mapping[str, tuple[Callable[[], None], str]] = {
-    "crashes": (crash, "worker_crashed"),
-    "eats all memory": (eat, "out_of_memory"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Poisonous:
-    """A judge's CPU half for which pairs without a caption are poison."""
-
-    prepare: Prepare
-    kind: str
-
-    def __call__(self, pair: Pair) -> Prepared | Unreadable:
-        if not pair.caption:
-            POISON[self.kind][0]()
-        return self.prepare(pair)
 
 
 def run(prepare: Prepare, pairs: Sequence[Pair], count: int, reason: str = "") -> None:
@@ -92,8 +63,7 @@ def main() -> None:
     ]
     arms: dict[str, Callable[[], None]] = {"none": partial(run, judge.prepare, sound, options.workers)}
     for kind, (_, reason) in POISON.items():
-        # by its module's name: a worker could not import it from __main__
-        arms[kind] = partial(run, poison.Poisonous(judge.prepare, kind), poisoned, options.workers, reason)
+        arms[kind] = partial(run, Poisonous(judge.prepare, kind), poisoned, options.workers, reason)
     taken = measure.in_turn(arms, options.rounds)
     ratios = {
         f"time: {options.workers} workers, one pair in {options.every} {kind} / none does": measure.ratios(

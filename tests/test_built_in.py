@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
 
-from tests import stock
+from tests import prepares, stock
 from tests.runs import write_shard
 from wdsfilter.cli import main
 from wdsfilter.demo.truth import Confusion, compare
@@ -19,6 +21,7 @@ from wdsfilter.engine.judge import VlmJudge
 from wdsfilter.judges import Runtime, vlm
 from wdsfilter.output import OutputFolder
 from wdsfilter.samples import Numbers, Pair, Prepared
+from wdsfilter.workers import Workers
 
 PIXELS = {"min_pixels": 20 * 784, "max_pixels": 25 * 784}
 
@@ -54,6 +57,20 @@ def test_it_looks_and_reads(judge: VlmJudge) -> None:
     others = [Drawn(b.image, b.scene, a.caption) for a, b in pairwise(pairs)]
     right, wrong = ([one["score"] for one in numbers(judge, some)] for some in (pairs, others))
     assert sum(right) / len(right) > sum(wrong) / len(wrong) + 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked there only")
+@pytest.mark.parametrize("resize", ["pillow", "torch"])
+def test_its_workers_are_forked(resize: Literal["pillow", "torch"]) -> None:
+    """Nothing that it loads starts a thread: a pair that takes its worker down costs a fork, not a start."""
+    prepare = vlm.load(vlm.Options(model=BUILT_IN, resize=resize), Runtime(wanted="cpu")).prepare
+    pair = draw_pair("fork")
+    with Workers([prepare, prepares.obey], 1) as workers:
+        ((_, ready),) = workers.prepared(0, [Pair("a", pair.image, "")], lambda pair: pair, lookahead=1)
+        ((_, told),) = workers.prepared(1, [Pair("b", b"", "command")], lambda pair: pair, lookahead=1)
+    assert isinstance(ready, Prepared)
+    assert isinstance(told, Prepared)
+    assert "forkserver" in told.value
 
 
 def test_readout_and_generation_agree(judge: VlmJudge) -> None:

@@ -142,6 +142,42 @@ def test_accident_costs_nothing(tmp_path: Path) -> None:
     assert results == [Prepared(pair.key) for pair in pairs]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked there only")
+def test_a_crash_imports_nothing_again(tmp_path: Path) -> None:
+    """What a judge's prepares need is loaded once, however many workers there are and go down."""
+    pairs = pairs_of(*["", "exit 1"] * 3)
+    with Workers([prepares.Counted(tmp_path / "loaded")], 2) as workers:
+        results = [result for _, result in workers.prepared(0, pairs, itself, lookahead=6)]
+    assert [isinstance(result, Unreadable) for result in results] == [False, True] * 3
+    assert (tmp_path / "loaded").read_bytes() == b"+"
+
+
+def test_nothing_is_forked_beside_a_thread(tmp_path: Path) -> None:
+    """Where loading a prepare starts a thread workers start from nothing: what it held in a fork, nobody would free."""
+    pairs = pairs_of("", "exit 1", "raise oh no", "")
+    with Workers([prepares.Counted(tmp_path / "loaded", threaded=True)], 1, timeout=20) as workers:
+        results = [result for _, result in workers.prepared(0, pairs, itself, lookahead=4)]
+    assert results == [
+        Prepared("000"),
+        Unreadable("001", "worker_crashed", "exit code 1"),
+        Unreadable("002", "prepare_failed", "ValueError: oh no"),
+        Prepared("003"),
+    ]
+    assert len((tmp_path / "loaded").read_bytes()) >= 3  # once in each worker
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked there only")
+def test_a_lost_forkserver_costs_nothing() -> None:
+    """When the process that workers come from dies, another takes its place, and no pair is lost."""
+    with Workers([prepares.surroundings, prepares.obey], 2) as workers:
+        ((_, result),) = workers.prepared(0, pairs_of(""), itself, lookahead=1)
+        assert isinstance(result, Prepared)
+        ready = workers.prepared(1, pairs_of(*["sleep 0.1"] * 8), itself, lookahead=8)
+        next(ready)
+        os.kill(result.value["parent"], signal.SIGKILL)
+        assert [prepared for _, prepared in ready] == [Prepared(f"{number:03}") for number in range(1, 8)]
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_lookahead_bounds_what_is_pulled(count: int) -> None:
     """No more than lookahead pairs are ever in flight, the one handed out included."""
@@ -232,14 +268,17 @@ def test_closing_takes_back_what_no_worker_has_begun(tmp_path: Path) -> None:
 
 
 def test_surroundings() -> None:
-    """A worker has one thread per library, no device and no torch; a memoryview arrives as bytes."""
+    """A worker has one thread per library, its own socket, no device and no torch; a memoryview arrives as bytes."""
     before = dict(os.environ)
-    with Workers([prepares.surroundings], 1) as workers:
+    with Workers([prepares.surroundings, prepares.obey], 3) as workers:
+        list(workers.prepared(1, pairs_of("exit 1"), itself, lookahead=1))
         pairs = [Pair("a", memoryview(b"image"), "")]
         ((_, result),) = workers.prepared(0, pairs, itself, lookahead=1)
     assert isinstance(result, Prepared)
-    assert result.value | {"pid": 0} == {
+    assert result.value | {"pid": 0, "parent": 0} == {
         "pid": 0,
+        "parent": 0,
+        "sockets": 1,
         "threads": "1",
         "devices": "",
         "torch": False,
@@ -288,7 +327,7 @@ def test_close_leaves_nothing() -> None:
     with suppress(ZeroDivisionError), Workers([prepares.obey, prepares.surroundings], 2) as workers:
         for _, result in workers.prepared(1, pairs_of(*[""] * 20), itself, lookahead=20):
             assert isinstance(result, Prepared)
-            pids.add(result.value["pid"])
+            pids |= {result.value["pid"], result.value["parent"]}
         for _ in workers.prepared(0, pairs_of("", *["sleep 1000", "regex"] * 3), itself, lookahead=7):
             time.sleep(0.2)
             start = time.monotonic()
@@ -319,21 +358,21 @@ def script(tmp_path: Path, body: str) -> list[str]:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("busy", ["idle", "sleep 1000", "regex"])
 def test_no_orphans(tmp_path: Path, busy: str) -> None:
-    """When this process is killed its workers go too, even one that hangs in C code."""
+    """When this process is killed its workers go too, even one that hangs in C code, and what they come from."""
     body = (
         "workers = Workers([prepares.surroundings, prepares.obey], 1)\n"
         "((_, result),) = workers.prepared(0, [Pair('', b'', '')], itself, lookahead=1)\n"
-        "print(result.value['pid'], flush=True)\n"
+        "print(result.value['pid'], result.value['parent'], flush=True)\n"
         f"list(workers.prepared(1, [Pair('', b'', {busy!r})], itself, lookahead=1))\n"
         "time.sleep(20)\n"
     )
     with subprocess.Popen(script(tmp_path, body), stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
-        worker = int(parent.stdout.readline())
+        others = [int(pid) for pid in parent.stdout.readline().split()]
         time.sleep(0.3)
-        assert is_alive(worker)
+        assert all(map(is_alive, others))
         parent.kill()
-        assert eventually(lambda: not is_alive(worker))
+        assert eventually(lambda: not any(map(is_alive, others)))
 
 
 def test_ctrl_c_is_for_the_parent(tmp_path: Path) -> None:

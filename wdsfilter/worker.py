@@ -1,11 +1,11 @@
 """One worker: a process that runs prepares, and the socket between it and us. See :mod:`wdsfilter.workers`.
 
-A worker is a plain subprocess, not multiprocessing's: ``__main__`` is not imported again, and threads
+It comes from a :mod:`wdsfilter.forkserver`, not from multiprocessing: ``__main__`` is not imported again, and threads
 and devices are limited in its environment without touching ours. What it prints is lost. It does not
-outlive the parent.
+outlive its parent.
 
-On the wire (:mod:`wdsfilter.wire`), first what the worker is equipped with, answered by why it cannot start
-("" when it can), then (number of the prepare, pair), answered by Prepared or Unreadable, in order.
+On the wire (:mod:`wdsfilter.wire`) it says first why it cannot start ("" when it can); then (number of the prepare,
+pair) is answered by Prepared or Unreadable, in order.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import pickle
 import queue
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from wdsfilter import wire
 from wdsfilter.errors import BadCaption, BadImage
+from wdsfilter.judges import Prepare
 from wdsfilter.samples import Pair, Prepared, Unreadable
 
 ENVIRONMENT = {
@@ -38,11 +40,14 @@ ENVIRONMENT = {
 }
 """What is different in the environment of a worker."""
 
-_BOOT = "import sys; sys.path[:] = sys.argv[3:]; from wdsfilter import worker; worker._serve(*sys.argv[1:3])"
+CODE = struct.Struct("<i")
+"""What is said on a worker's leash at its end: its exit code, or the negative number of the signal that ended it."""
+
 _PR_SET_PDEATHSIG = 1  # as in <sys/prctl.h>
 _RESIDENT, _DATA = 1, 5  # fields of /proc/self/statm
 _KEPT = 256 << 20  # bytes that a worker may keep for its next image
 _START_SECONDS = 300.0  # imports from a cold network file system
+_END_SECONDS = 60.0  # a process that was killed while it waited for a disk
 
 
 def attempt(prepare: Callable[[Pair], Prepared | Unreadable], pair: Pair) -> Prepared | Unreadable:
@@ -63,20 +68,16 @@ class Down(Exception):
 
 
 class Worker:
-    """Our end of one worker. For one thread, except :meth:`hang_up`."""
+    """Our end of one worker. For one thread, except :meth:`hang_up`. ``leash`` leads to its parent, ``server``."""
 
-    def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair()
+    def __init__(
+        self, connection: socket.socket, leash: socket.socket, server: subprocess.Popen[bytes]
+    ) -> None:
+        self._socket = connection
+        self._leash = leash
+        self._server = server
+        self._code: int | None = None
         self.patience(_START_SECONDS)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), *sys.path],
-                env=os.environ | ENVIRONMENT,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
 
     def patience(self, seconds: float) -> None:
         """How long :meth:`send` and :meth:`receive` wait from now on."""
@@ -104,38 +105,52 @@ class Worker:
         with suppress(OSError):  # it hung up itself
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def end(self) -> None:
-        """Kill the process and leave nothing of it."""
-        self._process.kill()
-        self._process.wait()
+    def end(self) -> int | None:
+        """Kill the process and leave nothing of it; its exit code, None where nobody knows. May be called again."""
         self._socket.close()
+        with self._leash as leash, suppress(OSError):  # closed before, or its parent is gone
+            leash.settimeout(_END_SECONDS)
+            leash.shutdown(socket.SHUT_WR)
+            if said := leash.recv(CODE.size, socket.MSG_WAITALL):
+                (self._code,) = CODE.unpack(said)
+        return self._code
 
     def _down(self, error: OSError) -> Down:
         if isinstance(error, TimeoutError):
             return Down("worker_timed_out", f"no answer in {self._seconds:g} s")
-        try:
-            code = self._process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            return Down("worker_crashed", str(error))
+        code = self.end()
+        if code is None:
+            with suppress(subprocess.TimeoutExpired):
+                code = self._server.wait(timeout=1)
         names = {-number.value: number.name for number in signal.Signals}
-        return Down("worker_crashed", names.get(code, f"exit code {code}"))
+        return Down("worker_crashed", str(error) if code is None else names.get(code, f"exit code {code}"))
 
 
 def _serve(descriptor: str, parent: str) -> None:
-    """The life of a worker. ``parent``: the process that must be alive, or this one must not be."""
-    _die_with(int(parent))
+    """The life of a worker that was started from nothing. ``parent``: the process that must be alive."""
+    die_with(int(parent))
     connection = socket.socket(fileno=int(descriptor))
+    try:
+        memory, prepares = pickle.loads(sys.stdin.buffer.read())
+    except Exception as error:  # our caller is at the other end
+        refuse(connection, error)
+    else:
+        work(connection, memory, prepares)
+
+
+def refuse(connection: socket.socket, error: Exception) -> None:
+    """Say why there is no worker at the other end."""
+    with suppress(OSError):  # nobody wants one any more
+        wire.send(connection, wire.packed(_in_words(error)))
+
+
+def work(connection: socket.socket, memory: int | None, prepares: Sequence[Prepare]) -> NoReturn:
+    """A worker's life: answer until the other side hangs up. ``memory``: bytes more than now that it may take."""
     inbox: queue.SimpleQueue[wire.Message] = queue.SimpleQueue()
+    _limit(memory)
+    most = _held(_RESIDENT) + _KEPT
     # A thread of its own, so that the parent never waits for us to take a pair, nor we for its death.
     threading.Thread(target=_listen, args=(connection, inbox)).start()
-    try:
-        memory, equipment = wire.unpacked(inbox.get())
-        prepares = pickle.loads(equipment)
-        _limit(memory)
-        most = _held(_RESIDENT) + _KEPT
-    except Exception as error:  # our caller is at the other end
-        wire.send(connection, wire.packed(_in_words(error)))
-        return
     wire.send(connection, wire.packed(""))
     while True:
         which, pair = wire.unpacked(inbox.get())
@@ -157,7 +172,7 @@ def _listen(connection: socket.socket, inbox: queue.SimpleQueue[wire.Message]) -
     os._exit(0)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Be killed with the parent: a closed socket goes unnoticed while C code holds the GIL."""
     if sys.platform == "linux":
         import ctypes

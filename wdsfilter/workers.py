@@ -8,8 +8,9 @@ One thread of this process keeps one worker process going: starts it, hands it p
 answers, replaces it. So workers stay busy while the consumer is away in a model. A worker answers in
 order, and has a second pair waiting while it works on the first.
 
-When a worker dies or hangs, what it held is tried again in a new one, a pair at a time. A pair that
-takes its worker down this second time, alone, is Unreadable: ``worker_crashed`` or
+Workers come from one process that keeps what they need ready (:mod:`wdsfilter.forkserver`). When one dies or
+hangs, what it held is tried again in a new one, a pair at a time. A pair that takes its worker down this
+second time, alone, is Unreadable: ``worker_crashed`` or
 ``worker_timed_out``. Its neighbours never notice. What a prepare raises is its pair's reason:
 ``prepare_failed``, ``out_of_memory``, or that of a BadImage or BadCaption.
 """
@@ -31,6 +32,7 @@ from typing import TypeVar
 
 from wdsfilter.background import start_thread
 from wdsfilter.errors import JudgeError, WdsfilterError
+from wdsfilter.forkserver import ForkServer
 from wdsfilter.judges import Prepare
 from wdsfilter.samples import Pair, Prepared, Unreadable
 from wdsfilter.worker import Down, Worker, attempt
@@ -84,13 +86,14 @@ class Workers:
         self._prepares = tuple(prepares)
         self._timeout = timeout
         try:
-            self._equipment = (memory, pickle.dumps(self._prepares if count else (), protocol=5))
+            self._equipment = pickle.dumps((memory, self._prepares if count else ()), protocol=5)
         except Exception as error:
             raise JudgeError(f"a judge's prepare cannot be pickled for workers: {error}") from error
         self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # past the end no worker starts and no task is queued
         self._end: Exception | None = None
         self._alive: set[Worker] = set()
+        self._server: ForkServer | None = None
         # A worker inherits that signals are blocked: a terminal or a scheduler signals the whole group,
         # but the parent decides.
         self._threads = [start_thread(self._lane, f"worker-{number}") for number in range(count)]
@@ -108,6 +111,9 @@ class Workers:
         self._stop(WdsfilterError("the workers are closed"))
         for thread in self._threads:
             thread.join()
+        if self._server:
+            self._server.end()
+            self._server = None
 
     def prepared(
         self,
@@ -180,7 +186,6 @@ class Workers:
             while True:
                 with self._worker() as worker:
                     try:
-                        worker.send(self._equipment)
                         refusal = worker.receive()
                     except Down as down:
                         deaths += 1
@@ -202,7 +207,11 @@ class Workers:
         with self._lock:
             if self._end:
                 raise self._end
-            worker = Worker()
+            if self._server and not self._server.is_running:
+                self._server.end()
+                self._server = None
+            self._server = self._server or ForkServer(self._equipment)
+            worker = self._server.worker()
             self._alive.add(worker)
         try:
             yield worker
