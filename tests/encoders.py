@@ -25,8 +25,6 @@ _CLIP_PATTERN = (
 )
 _CLIP_PIXELS = {
     "image_processor_type": "CLIPImageProcessor",
-    "size": {"shortest_edge": 24},
-    "crop_size": {"height": 24, "width": 24},
     "do_center_crop": True,
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
@@ -51,7 +49,13 @@ _TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "nu
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP of 20 tokens and 24 x 24 pixels."""
-    folder = tmp_path_factory.mktemp("encoders") / "clip"
+    return write_clip(
+        tmp_path_factory.mktemp("encoders") / "clip", _VISION, {**_TEXT, "max_position_embeddings": 20}
+    )
+
+
+def write_clip(folder: Path, vision: dict[str, int], text: dict[str, int]) -> Path:
+    """A CLIP of these sizes; only its tokenizer is small."""
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     tokenizer.normalizer = normalizers.Sequence(
@@ -82,16 +86,16 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     named = {"bos_token": controls[0], "eos_token": controls[1], "pad_token": controls[1]}
     _save_tokenizer(tokenizer, folder, {"tokenizer_class": "CLIPTokenizer", **named})
-    text = {
-        **_TEXT,
+    known = {
         "vocab_size": tokenizer.get_vocab_size(),
-        "max_position_embeddings": 20,
         "bos_token_id": start,
         "eos_token_id": end,
         "pad_token_id": end,
     }
-    config = CLIPConfig(text_config=text, vision_config=_VISION, projection_dim=16)
-    return _save(CLIPModel, config, folder, _CLIP_PIXELS)
+    config = CLIPConfig(text_config={**text, **known}, vision_config=vision, projection_dim=16)
+    side = vision["image_size"]
+    pixels = {**_CLIP_PIXELS, "size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    return _save(CLIPModel, config, folder, pixels)
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +132,12 @@ def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GPT-2 of 32 positions."""
-    folder = tmp_path_factory.mktemp("encoders") / "gpt2"
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32}
+    return write_gpt2(tmp_path_factory.mktemp("encoders") / "gpt2", sizes)
+
+
+def write_gpt2(folder: Path, sizes: dict[str, int]) -> Path:
+    """A GPT-2 of these sizes; only its tokenizer is small."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -144,7 +153,6 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     end = tokenizer.token_to_id("<|endoftext|>")
     named = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
     _save_tokenizer(tokenizer, folder, {"tokenizer_class": "GPT2Tokenizer", **named})
-    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32}
     config = GPT2Config(vocab_size=tokenizer.get_vocab_size(), bos_token_id=end, eos_token_id=end, **sizes)
     return _save(GPT2LMHeadModel, config, folder)
 

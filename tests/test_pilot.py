@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runs import make_shards, tree, write_recipe
+from tests.forks import judged_by
+from tests.runs import finished, make_shards, sleepless, tree, write_recipe
+from tests.test_ranks import SLOW, launch, ranks_of
 from wdsfilter.bootstrap import resampled
 from wdsfilter.cli import main
 from wdsfilter.pilot.cost import Rate, cost, rate
@@ -50,6 +52,26 @@ def test_its_work_counts_towards_the_run(recipe: Path, shards: str, tmp_path: Pa
         assert main(["verify", str(folder), "--shards", shards]) == 0
     found = {name: digest for name, digest in tree(out).items() if not name.startswith("wdsfilter/pilot/")}
     assert found == tree(other)
+
+
+def test_two_ranks_pilot_together(tmp_path: Path) -> None:
+    """accelerate launch on two ranks, world size asserted: both judge, one tells, and the run goes on from there."""
+    recipe, shards, out = write_recipe(tmp_path, SLOW), make_shards(tmp_path / "in", 6, 40), tmp_path / "out"
+    tried = ["--try", "judges.scripted.seed=8", "--keep", "50%", "--json"]
+    code, said, err = finished(launch(*arguments(recipe, shards, out, "--shards", "5", *tried)))
+    assert code == 0, err
+    assert ranks_of(out) == {(0, 2), (1, 2)}
+    assert len([names for names in judged_by(out).values() if names]) == 2
+    found = json.loads(said)  # told once
+    assert (found["shards"], found["total"], found["samples"]) == (5, 6, 200)
+    assert found["cost"]["gpus"] == 2
+    assert found["cost"]["hours"] == pytest.approx(found["cost"]["gpu_hours"] / 2)
+    [trial] = found["trials"]
+    assert trial["agreement"]["pairs"] == 160
+    with sleepless():
+        for folder in (out, tmp_path / "alone"):
+            assert main(["run", str(recipe), "--shards", shards, "-o", str(folder)]) == 0
+    assert {name: sha for name, sha in tree(out).items() if "/pilot/" not in name} == tree(tmp_path / "alone")
 
 
 def test_all_shards_judged_is_a_certainty(
