@@ -18,7 +18,7 @@ from wdsfilter.shards.writer import stored
 def compared(data: bytes, key: str) -> bool:
     """Whether a sample's bytes are copied as they lie; they are then what the strict reader and the writer make."""
     block = bytearray(data)
-    extensions = normalise(memoryview(block), key)
+    [extensions] = normalise(memoryview(block), [(key, len(block))])
     found = read(data + tar.ZERO_BLOCK * 2)
     if extensions is None:
         again = read(bytes(block) + tar.ZERO_BLOCK * 2)
@@ -63,12 +63,25 @@ def test_a_flipped_bit_changes_nothing_unseen() -> None:
     assert not all(plain)
 
 
+def test_each_sample_stands_for_itself() -> None:
+    """Of many samples that lie side by side, one that is not plain changes nothing about its neighbours."""
+    plain = [tar.header(f"{key}.txt", 700) + b"t" * 700 for key in "abcd"]
+    mixed = tar.header("m.txt", 0) + tar.header("other.txt", 0)
+    padded = [data + b"garbage".ljust(324) for data in plain]
+    block = bytearray().join([*padded[:2], mixed, *padded[2:]])
+    lying = [("a", 1536), ("b", 1536), ("m", 1024), ("c", 1536), ("d", 1536)]
+    assert normalise(memoryview(block), lying) == [{"txt"}, {"txt"}, None, {"txt"}, {"txt"}]
+    written = [data + bytes(324) for data in plain]
+    assert block == bytearray().join([*written[:2], mixed, *written[2:]])
+
+
 @pytest.mark.parametrize("name", ["b.jpg", "a.jpg/b", "a", "a.__key__", "a.b\0c", "__a__/a.jpg", "../a.jpg"])
 def test_other_names_are_read_strictly(name: str) -> None:
     """A member that is not the sample's, or has a name that no sample may have, is not copied as it lies."""
     data = tar.header(name, 0)
-    assert normalise(memoryview(bytearray(data)), "a") is None
-    assert normalise(memoryview(bytearray(tar.header("a.jpg", 0) + data)), "a") is None
+    assert normalise(memoryview(bytearray(data)), [("a", len(data))]) == [None]
+    behind = tar.header("a.jpg", 0) + data
+    assert normalise(memoryview(bytearray(behind)), [("a", len(behind))]) == [None]
 
 
 @pytest.mark.parametrize(
@@ -76,4 +89,5 @@ def test_other_names_are_read_strictly(name: str) -> None:
 )
 def test_no_size_leads_back(size: bytes) -> None:
     """A size below nothing is no size, though a number could be read from it."""
-    assert normalise(memoryview(bytearray(block(b"a.jpg", size) + tar.ZERO_BLOCK)), "a") is None
+    data = bytearray(block(b"a.jpg", size) + tar.ZERO_BLOCK)
+    assert normalise(memoryview(data), [("a", len(data))]) == [None]

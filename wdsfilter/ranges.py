@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby, pairwise
-
-import numpy as np
+from itertools import accumulate, groupby, pairwise
 
 from wdsfilter import remote, storage
 from wdsfilter.errors import ReadError
@@ -44,7 +42,7 @@ def read_ranges(ranges: Sequence[Range]) -> list[bytes]:
         by_scheme.setdefault(storage.protocol(wanted.location), []).append(number)
     for scheme, numbers in by_scheme.items():
         chosen = [ranges[number] for number in numbers]
-        data = _remote_ranges(chosen) if scheme is not None else map(bytes, read_local_ranges(chosen))
+        data = _remote_ranges(chosen) if scheme is not None else _local_ranges(chosen)
         for number, piece in zip(numbers, data, strict=True):
             wanted = ranges[number]
             if len(piece) != wanted.length:
@@ -53,25 +51,49 @@ def read_ranges(ranges: Sequence[Range]) -> list[bytes]:
     return found
 
 
-def read_local_ranges(ranges: Sequence[Range]) -> list[memoryview]:
-    """The bytes of each range of local files, in the same order; they may be written to.
+def read_into(block: memoryview, ranges: Sequence[Range]) -> None:
+    """Fill ``block`` with the bytes of ``ranges``, side by side. Raises what :func:`read_ranges` does."""
+    if all(storage.protocol(location) is None for location in {wanted.location for wanted in ranges}):
+        _read_local(block, ranges)
+        return
+    begin = 0
+    for data in read_ranges(ranges):
+        block[begin : begin + len(data)] = data
+        begin += len(data)
 
-    They lie side by side in one piece of memory. Raises ReadError.
-    """
-    block = np.empty(sum(wanted.length for wanted in ranges), np.uint8).data
-    found: list[memoryview] = []
+
+def _local_ranges(ranges: Sequence[Range]) -> list[bytes]:
+    block = memoryview(bytearray(sum(wanted.length for wanted in ranges)))
+    _read_local(block, ranges)
+    ends = accumulate(wanted.length for wanted in ranges)
+    return [bytes(block[end - wanted.length : end]) for wanted, end in zip(ranges, ends, strict=True)]
+
+
+def _read_local(block: memoryview, ranges: Iterable[Range]) -> None:
     for location, group in groupby(ranges, key=lambda wanted: wanted.location):
         with remote.transport(location):
             descriptor = os.open(location, os.O_RDONLY)
         try:
-            for wanted in group:
+            for wanted in _joined(group):
                 piece, block = block[: wanted.length], block[wanted.length :]
                 with remote.transport(location):
                     _pread(descriptor, piece, wanted)
-                found.append(piece)
         finally:
             os.close(descriptor)
-    return found
+
+
+def _joined(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Ranges of one object; those that follow one another without a gap are one."""
+    whole: Range | None = None
+    for wanted in ranges:
+        if whole is not None and whole.end == wanted.offset:
+            whole = Range(whole.location, whole.offset, whole.length + wanted.length)
+            continue
+        if whole is not None:
+            yield whole
+        whole = wanted
+    if whole is not None:
+        yield whole
 
 
 def _pread(descriptor: int, piece: memoryview, wanted: Range) -> None:

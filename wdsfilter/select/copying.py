@@ -8,24 +8,27 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wdsfilter import scores, storage
 from wdsfilter.errors import InputError, OutputError
 from wdsfilter.ledger import Row
-from wdsfilter.ranges import Range, read_local_ranges, read_ranges
+from wdsfilter.ranges import Range, read_into
 from wdsfilter.recipe import Output
-from wdsfilter.samples import Sample
+from wdsfilter.samples import Member, Sample
 from wdsfilter.shards.plain import normalise
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.tar import ZERO_BLOCK
 from wdsfilter.shards.writer import stored
 
-_BYTES_AT_ONCE = 8 << 20
+_BYTES_AT_ONCE = 1 << 20  # what a processor's cache holds: they are looked through, hashed and written
+_BYTES_ASKED_FOR = 8 << 20  # of a store, by several requests at once
 _ROWS_AT_ONCE = 256
 _PLACE = ("key", "source_shard", "source_key", "offset", "length")
 
@@ -57,14 +60,28 @@ class Copying:
                 begin += size
 
     def stored(self, rows: pa.Table) -> Iterator[Buffers]:
-        """What is to be written of each row's sample. Raises InputError, OutputError, ReadError."""
+        """What is to be written of each row's sample; good until the next is asked for.
+
+        Raises InputError, OutputError, ReadError.
+        """
         with_scores = self.output.scores != "none"
-        for batch in _batches(rows.select([*_PLACE, *(self.judges if with_scores else ())])):
+        columns = rows.select([*_PLACE, *(self.judges if with_scores else ())])
+        sources = pc.unique(rows["source_shard"]).to_pylist()
+        local = all(storage.protocol(self.locations[shard]) is None for shard in sources)
+        block = memoryview(b"")
+        for batch in _batches(columns, _BYTES_AT_ONCE if local else _BYTES_ASKED_FOR):
             wanted = [Range(self.locations[r["source_shard"]], r["offset"], r["length"]) for r in batch]
-            data = _read(wanted)
-            for number, row in enumerate(batch):
-                extensions, buffers = self._sample(row, data[number])
-                data[number] = memoryview(b"")  # written by now, or soon: no need to hold all of the batch
+            size = sum(piece.length for piece in wanted)
+            if size > len(block):
+                block = memoryview(bytearray(size))
+            read_into(block[:size], wanted)
+            plain = normalise(block[:size], [(r["source_key"], r["length"]) for r in batch])
+            ends = accumulate(piece.length for piece in wanted)
+            for row, extensions, end in zip(batch, plain, ends, strict=True):
+                buffers: Buffers = [block[end - row["length"] : end]]
+                if extensions is None or row["key"] != row["source_key"]:
+                    members = self._read_strictly(row, bytes(buffers[0]))
+                    extensions, buffers = {member.extension for member in members}, [*stored(members)]
                 if with_scores:
                     buffers += self._scores(row, extensions)
                 yield buffers
@@ -77,33 +94,24 @@ class Copying:
             )
         return stored([scores.score_member(row["key"], row, self.judges, self.output)])
 
-    def _sample(self, row: Row, data: memoryview) -> tuple[Set[str], Buffers]:
-        """Extensions of its members, and what is to be written of them."""
-        if row["key"] == row["source_key"] and (extensions := normalise(data, row["key"])) is not None:
-            return extensions, [data]
-        stream = cast(BinaryIO, io.BytesIO(bytes(data) + 2 * ZERO_BLOCK))
+    def _read_strictly(self, row: Row, data: bytes) -> Sequence[Member]:
+        """The sample's members, under its new key."""
+        stream = cast(BinaryIO, io.BytesIO(data + 2 * ZERO_BLOCK))
         found = list(read_samples(stream, max_sample_bytes=self.max_sample))
         if len(found) == 1 and isinstance(found[0], Sample) and found[0].key == row["source_key"]:
-            members = found[0].under(row["key"]).members
-            return {member.extension for member in members}, list(stored(members))
+            return found[0].under(row["key"]).members
         raise InputError(
             f"{storage.shown(self.locations[row['source_shard']])} is not the file that its ledger was made of: "
             f"{row['source_key']!r} is not at byte {row['offset']}"
         )
 
 
-def _read(wanted: Sequence[Range]) -> list[memoryview]:
-    if all(storage.protocol(location) is None for location in {piece.location for piece in wanted}):
-        return read_local_ranges(wanted)
-    return [memoryview(bytearray(data)) for data in read_ranges(wanted)]
-
-
-def _batches(rows: pa.Table) -> Iterator[list[Row]]:
-    """Rows whose samples are in memory together."""
+def _batches(rows: pa.Table, most: int) -> Iterator[list[Row]]:
+    """Rows whose samples are in memory together: ``most`` bytes, or one that is larger."""
     batch: list[Row] = []
     size = 0
     for row in rows.to_pylist():
-        if batch and (len(batch) == _ROWS_AT_ONCE or size + row["length"] > _BYTES_AT_ONCE):
+        if batch and (len(batch) == _ROWS_AT_ONCE or size + row["length"] > most):
             yield batch
             batch, size = [], 0
         batch.append(row)

@@ -14,7 +14,7 @@ from wdsfilter.background import helper
 from wdsfilter.samples import Member
 from wdsfilter.shards import tar
 
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,18 @@ def write_stream(samples: Iterable[Iterable[bytes | memoryview]], file: BinaryIO
 
 
 class ShardWriter:
-    """Writes members to ``path`` in blocks; holds two of them (4 MB each), whatever the samples' sizes.
+    """Writes members to ``path`` in blocks; holds two of them (2 MB each), whatever the samples' sizes.
 
-    One thread writes and one hashes a block while the next one fills: an error of the disk is raised by a
-    later call, by :meth:`close` at the latest. Every byte is copied once, into its block, for that both
-    threads can then go on for long without the interpreter: it costs less than to hash buffer by buffer.
+    A thread hashes and writes one block while the next one fills: an error of the disk is raised by a later
+    call, by :meth:`close` at the latest. Every byte is copied once, into its block. That costs less than to hand
+    the buffers over as they are: for each the thread would have to wait for the interpreter again.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb", buffering=0)
         self._hash = hashlib.sha256()
-        self._hashing = helper("hash")
         self._writing = helper("write")
-        self._under_way: list[Future[None]] = []
+        self._under_way: Future[None] | None = None
         self._block, self._other = memoryview(bytearray(_BLOCK_BYTES)), memoryview(bytearray(_BLOCK_BYTES))
         self._filled = 0
         self._size = 0
@@ -105,7 +104,6 @@ class ShardWriter:
         self._release()
 
     def _release(self) -> None:
-        self._hashing.shutdown()
         self._writing.shutdown()
         self._file.close()
 
@@ -119,21 +117,18 @@ class ShardWriter:
                 self._flush()
 
     def _flush(self) -> None:
-        """Hand the block over, and take the one that was handed over before."""
+        """Hand the block over, and go on in the one that was handed over before."""
         self._wait()
-        full = self._block[: self._filled]
-        self._under_way = [
-            self._hashing.submit(self._hash.update, full),
-            self._writing.submit(self._write, full),
-        ]
+        self._under_way = self._writing.submit(self._write, self._block[: self._filled])
         self._size += self._filled
         self._block, self._other, self._filled = self._other, self._block, 0
 
     def _wait(self) -> None:
-        """For what was handed to the threads. Raises what they raised."""
-        for done in self._under_way:
-            done.result()
+        """For what was handed over. Raises what the thread raised."""
+        if self._under_way is not None:
+            self._under_way.result()
 
     def _write(self, data: memoryview) -> None:
+        self._hash.update(data)
         while data:  # the system may take less than it is given
             data = data[os.write(self._file.fileno(), data) :]
