@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import BinaryIO
 
 from wdsfilter.background import helper
@@ -119,7 +120,9 @@ class ShardWriter:
     def _flush(self) -> None:
         """Hand the block over, and go on in the one that was handed over before."""
         self._wait()
-        self._under_way = self._writing.submit(self._write, self._block[: self._filled])
+        begun = Event()
+        self._under_way = self._writing.submit(self._write, self._block[: self._filled], begun)
+        begun.wait()  # without it the thread would only get hold of the interpreter some milliseconds later
         self._size += self._filled
         self._block, self._other, self._filled = self._other, self._block, 0
 
@@ -128,7 +131,8 @@ class ShardWriter:
         if self._under_way is not None:
             self._under_way.result()
 
-    def _write(self, data: memoryview) -> None:
+    def _write(self, data: memoryview, begun: Event) -> None:
+        begun.set()
         self._hash.update(data)
         while data:  # the system may take less than it is given
             data = data[os.write(self._file.fileno(), data) :]
