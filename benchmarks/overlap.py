@@ -134,7 +134,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary)
         shards = make_shards(folder / "shards", options.pairs, options.pairs // 4)
-        small = make_shards(folder / "small", 2 * options.pairs, 50)
+        small = make_shards(folder / "small", 4 * options.pairs, 50)
         for _ in range(options.rounds):
             preparing = seconds_of_preparing(shards)
             for name, seconds in SLEEPS.items():

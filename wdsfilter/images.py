@@ -237,7 +237,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         alpha = image.getchannel("A")
-    pixels = image.convert("RGB")
+    pixels = image if image.mode == "RGB" else image.convert("RGB")  # which would copy them
     if alpha is not None:
         pixels.paste(_WHITE, mask=ImageChops.invert(alpha))
     pixels.info.clear()
