@@ -45,23 +45,28 @@ _STARTS = 3  # workers that die before they are ready, in a row, until it is no 
 
 
 def default_count(ranks_per_node: int) -> int:
-    """Workers for one of ``ranks_per_node`` ranks: a core each, one left for the rank itself; 1 to 16.
+    """Workers for one of ``ranks_per_node`` ranks: a core each, one left for the rank itself; 1 to 16."""
+    return max(1, min(16, cores(ranks_per_node) - 1))
+
+
+def cores(ranks_per_node: int) -> int:
+    """Cores that one of ``ranks_per_node`` processes has for itself; 1 or more.
 
     Cores that the launcher gave to this rank alone (its affinity is narrower than its parent's) are
     not shared with other ranks; everything else is, a container's CPU quota too.
     """
-    cores = float(os.cpu_count() or 1)
+    found = float(os.cpu_count() or 1)
     ours = False
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
+        found = len(os.sched_getaffinity(0))
         with suppress(OSError):  # a parent that we cannot see
-            ours = cores < len(os.sched_getaffinity(os.getppid()))
+            ours = found < len(os.sched_getaffinity(os.getppid()))
     if not ours:
-        cores /= ranks_per_node
+        found /= ranks_per_node
     with suppress(OSError, ValueError):  # no cgroup v2, or "max": no quota
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, int(quota) / int(period) / ranks_per_node)
-    return max(1, min(16, int(cores) - 1))
+        found = min(found, int(quota) / int(period) / ranks_per_node)
+    return max(1, int(found))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -91,6 +90,7 @@ def select(
     from wdsfilter.select.sources import open_sources
     from wdsfilter.stop import Stop
     from wdsfilter.summary import EXIT_INTERRUPTED
+    from wdsfilter.workers import cores
 
     if near is not None and not drop_duplicates:
         raise UserError("--near goes with --drop-duplicates")
@@ -119,7 +119,7 @@ def select(
                     tuple(shards or ()),
                     tuple(remap or ()),
                     scores is Scores.member,
-                    workers or min(os.cpu_count() or 1, 8),
+                    workers or min(cores(1), 8),
                     memory,
                     lambda remark: err.print(remark, markup=False),
                 )
