@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-_AZURITE_KEY = (
+AZURITE_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # everybody's
 )
 
@@ -27,7 +27,7 @@ def azurite(folder: Path) -> Iterator[Mapping[str, str]]:
     pytest.importorskip("adlfs", reason="the extra azure is not installed")
     place = ["--location", str(folder), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
     with running([program, "--silent", "--skipApiVersionCheck", *place], port):
-        account = f"AccountName=devstoreaccount1;AccountKey={_AZURITE_KEY}"
+        account = f"AccountName=devstoreaccount1;AccountKey={AZURITE_KEY}"
         endpoint = f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1"
         yield {"AZURE_STORAGE_CONNECTION_STRING": f"DefaultEndpointsProtocol=http;{account};{endpoint};"}
 

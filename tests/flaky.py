@@ -71,6 +71,18 @@ def on_loopback(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         thread.join()
 
 
+def body_of(request: BaseHTTPRequestHandler) -> bytes:
+    """What came with a request, in one piece or in chunks."""
+    if request.headers.get("Transfer-Encoding") != "chunked":
+        return request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    found = b""
+    while size := int(request.rfile.readline(), 16):
+        found += request.rfile.read(size)
+        request.rfile.readline()
+    request.rfile.readline()
+    return found
+
+
 class _Handler(BaseHTTPRequestHandler):
     told: FlakyServer
     protocol_version = "HTTP/1.1"

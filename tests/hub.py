@@ -6,18 +6,16 @@ import base64
 import hashlib
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from tests.flaky import Fault, on_loopback
+from tests.flaky import Fault, body_of, on_loopback
 from wdsfilter import retry
 
 TOKEN = "hf_testingtestingtesting"
@@ -76,10 +74,7 @@ def hub_server() -> Iterator[HubServer]:
 def speak_to_hub(server: HubServer, patch: pytest.MonkeyPatch) -> None:
     """Have this process use that server, with a token, without the hub's own way for large files and without pauses."""
     from huggingface_hub import HfFileSystem, constants
-    from huggingface_hub.utils import _http
 
-    # The library's own pauses cannot be set.
-    patch.setattr(_http, "time", SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None}))
     patch.setattr(constants, "ENDPOINT", server.url)
     patch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
@@ -117,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         split = urlsplit(self.path)
         self._query = parse_qs(split.query)
         path = split.path
-        body = self._body()
+        body = body_of(self)
         self.hub.requests.append((method, unquote(path), self.headers.get("Range", "")))
         waiting = self.hub.faults.get(unquote(path))
         self._fault = waiting.pop(0) if waiting and method != "HEAD" else Fault()
@@ -132,16 +127,6 @@ class _Handler(BaseHTTPRequestHandler):
                 answer(self, body, *(unquote(group or "") for group in match.groups()))
                 return
         self._say({"error": f"no {path}"}, 404)
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        found = b""
-        while size := int(self.rfile.readline(), 16):
-            found += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return found
 
     def _say(self, value: Any, status: int = 200, headers: Mapping[str, str] = {}) -> None:
         self._send(json.dumps(value).encode(), status, {"Content-Type": "application/json", **headers})

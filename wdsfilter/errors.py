@@ -5,6 +5,7 @@
     │   ├── RecipeError       a recipe says something that it cannot mean (all mistakes at once)
     │   ├── InputError        no shard matches, a shard list contradicts itself, ...
     │   ├── OutputError       the output folder belongs to another run, or cannot be written safely
+    │   │   └── StoreError    the object store that it lies in does not answer; an OSError, too
     │   ├── QuestionError     a selection asks for what ledgers cannot answer
     │   ├── JudgeError        a judge cannot be loaded, or fails its check
     │   └── MissingExtra      an optional dependency is not installed
@@ -40,6 +41,10 @@ class InputError(UserError):
 
 class OutputError(UserError):
     """The output folder belongs to another run, or cannot be written safely."""
+
+
+class StoreError(OutputError, OSError):
+    """The object store that a folder lies in cannot be asked now. Says nothing about what is there."""
 
 
 class QuestionError(UserError):

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wdsfilter.errors import OutputError
+from wdsfilter.errors import OutputError, StoreError
 from wdsfilter.recipe import JudgeSpec, Recipe
 from wdsfilter.samples import Damage, Status
 from wdsfilter.shards.writer import Written
@@ -194,10 +194,12 @@ def _counted(rows: pa.Table) -> Iterator[tuple[str, str, int]]:
 
 
 def read_header(path: StoredPath) -> Header:
-    """The metadata of a committed ledger. Raises OutputError where it is none."""
+    """The metadata of a committed ledger. Raises OutputError where it is none, StoreError where nobody can tell."""
     try:
         with path.open("rb") as file:
             metadata = pq.read_metadata(file).metadata or {}
+    except StoreError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise OutputError(
             f"{path} is no ledger ({error}); remove it and its output shard, and run again"

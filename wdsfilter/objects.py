@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar, cast
 
 from wdsfilter import remote, retry
-from wdsfilter.errors import OutputError
+from wdsfilter.errors import OutputError, StoreError
 from wdsfilter.locations import protocol, shown
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class ObjectStat:
 class ObjectPath:
     """A name in a store, with those of :class:`pathlib.Path`'s methods that an output folder needs.
 
-    Raises what Path's methods raise: FileNotFoundError, and OSError when the store cannot be reached.
+    Raises FileNotFoundError as Path's methods do, and StoreError where the store cannot be asked.
     """
 
     url: str
@@ -88,7 +88,7 @@ class ObjectPath:
         return cast(BinaryIO, io.BufferedReader(_Object(self, self.stat().st_size), _BUFFER))
 
     def read_range(self, start: int, end: int) -> bytes:
-        return self._asked(lambda store, path: bytes(store.cat_file(path, start=start, end=end)))
+        return self._asked(lambda store, path: remote.read_range(store, path, start, end))
 
     def rglob(self, pattern: str) -> Iterator[ObjectPath]:
         """Objects below this name, in any folder, whose own name matches; sorted."""
@@ -131,17 +131,17 @@ class ObjectPath:
     def probe(self, first: Path, second: Path) -> None:
         """Raise OutputError unless objects can be written here, and the first one of a name stays."""
         try:
-            honoured = self.put_if_absent(first) and not self.put_if_absent(second)
-            honoured = honoured and self.read_bytes() == first.read_bytes()
+            self.put_if_absent(
+                first
+            )  # a fresh name: it may say that it is taken where its first answer got lost
+            honoured = not self.put_if_absent(second) and self.read_bytes() == first.read_bytes()
             honoured = honoured and not (self._is_s3 and self._asked(_completes_over))
             if honoured and protocol(self.url) == "gs":
                 os.truncate(second, _RESUMABLE)
                 honoured = not self.put_if_absent(second)
-        except OSError as error:
+        except StoreError as error:
             if retry.status_of(error) not in _NO_CONDITION:
-                raise OutputError(
-                    f"{self}: {error.strerror or error}; the output cannot be written"
-                ) from error
+                raise StoreError(f"{error}; the output cannot be written") from error
             honoured = False
         finally:
             with suppress(OSError):
@@ -170,7 +170,7 @@ class ObjectPath:
         except (FileNotFoundError, FileExistsError):
             raise
         except Exception as error:  # every store has exceptions of its own
-            raise OSError(errno.EIO, f"{shown(self.url)}: {remote.reason(error)}") from error
+            raise StoreError(f"{shown(self.url)}: {remote.reason(error)}") from error
 
 
 def _completes_over(store: Any, path: str) -> bool:
@@ -185,7 +185,8 @@ def _completes_over(store: Any, path: str) -> bool:
     except OSError as error:
         if not isinstance(error, FileExistsError) and retry.status_of(error) != 412:
             raise
-        store.call_s3("abort_multipart_upload", **upload)
+        with suppress(OSError):  # it may be gone already, where an answer got lost
+            store.call_s3("abort_multipart_upload", **upload)
         return False
     return True
 

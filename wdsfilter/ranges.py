@@ -113,7 +113,7 @@ def _remote_ranges(ranges: Sequence[Range]) -> list[bytes]:
     def fetch(numbers: list[int]) -> None:
         location, start = ranges[numbers[0]].location, ranges[numbers[0]].offset
         end = max(ranges[number].end for number in numbers)
-        data = remote.asked(location, lambda store, path: store.cat_file(path, start=start, end=end))
+        data = remote.asked(location, lambda store, path: remote.read_range(store, path, start, end))
         if len(data) > end - start:
             raise ReadError(f"{storage.shown(location)}: its server gives no parts of a file, only all of it")
         for number in numbers:

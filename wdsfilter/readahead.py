@@ -10,7 +10,7 @@ from typing import Any
 
 from wdsfilter import retry
 from wdsfilter.background import Later
-from wdsfilter.remote import within
+from wdsfilter.remote import read_range, within
 
 PARALLEL = 3
 """Requests for one object at a time."""
@@ -28,6 +28,9 @@ class ReadAhead(io.RawIOBase):
 
     def __init__(self, file: Any, size: int, check: Callable[[], None]) -> None:
         self._file = file
+        # Stores' files ask for the very object that they were opened as; the hub's would go on asking by itself.
+        hub = "hf" in file.fs.protocol
+        self._range = partial(read_range, file.fs, file.path) if hub else file._fetch_range
         self._size = size
         self._check = check
         self._checked = False
@@ -76,7 +79,7 @@ class ReadAhead(io.RawIOBase):
         while (at := start + len(found)) < end:
             wanted = min(piece, end - at)
             try:
-                data = within(partial(self._file._fetch_range, at, at + wanted))
+                data = within(partial(self._range, at, at + wanted))
                 if len(data) != wanted:  # what came may be something else, such as an error's page
                     raise EOFError(f"ended {wanted - len(data)} bytes before byte {at + wanted}")
             except Exception as error:

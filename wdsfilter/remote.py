@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from wdsfilter.background import Later
 from wdsfilter.errors import InputError, MissingExtra, ReadError, WdsfilterError
 from wdsfilter.locations import protocol, shown, without_secrets
+from wdsfilter.own_retries import hub_range, without_retries
 from wdsfilter.retry import cause, persist, status_of
 
 T = TypeVar("T")
@@ -51,9 +52,7 @@ def filesystem(location: str) -> tuple[Any, str]:
         raise InputError(f"{shown(location)}: {without_secrets(str(error))}") from error
     except ValueError as error:
         raise InputError(f"{shown(location)}: {without_secrets(str(error))}") from error
-    if scheme in ("s3", "s3a"):
-        found.retries = 1
-    return found, path
+    return without_retries(found), path
 
 
 def _options(scheme: str) -> dict[str, Any]:
@@ -79,6 +78,13 @@ def asked(location: str, request: Callable[[Any, str], T], *, timeout: float | N
         return persist(
             lambda: within(lambda: request(*filesystem(location)), timeout), lambda: forget(location)
         )
+
+
+def read_range(store: Any, path: str, start: int, end: int) -> bytes:
+    """Bytes ``start`` to ``end`` of an object, or fewer where it ends before: one request, in one try."""
+    if "hf" in store.protocol:
+        return hub_range(store, path, start, end, SILENCE)
+    return bytes(store.cat_file(path, start=start, end=end))
 
 
 def urls(location: str, store: Any, path: str, names: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from wdsfilter import scores, storage
 from wdsfilter.commit import Fingerprints, ShardOutput
 from wdsfilter.decide import decide_one
-from wdsfilter.errors import OutputError, ReadError
+from wdsfilter.errors import OutputError, ReadError, StoreError
 from wdsfilter.ledger import Header, Row
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import JudgeSpec, Recipe
@@ -297,9 +297,10 @@ class CommitStage:
                         item.shard, item.error or ReadError(f"{storage.shown(item.shard.url)}: not read")
                     )
         except OSError as error:
-            raise OutputError(
-                f"{self.folder.root}: {error.strerror or error}; what is committed is whole, run again to go on"
-            ) from error
+            told = (
+                error if isinstance(error, StoreError) else f"{self.folder.root}: {error.strerror or error}"
+            )
+            raise OutputError(f"{told}; what is committed is whole, run again to go on") from error
         finally:
             if output is not None:
                 output.abandon()

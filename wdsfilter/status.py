@@ -95,7 +95,7 @@ def _selection_status(tally: Tally) -> Status:
     """A selection is done when its summary, which is written last, speaks of every ledger."""
     try:
         shards = json.loads(tally.folder.summary.read_bytes())["shards"]
-    except (OSError, ValueError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError):
         shards = None
     count = len(tally.headers)
     state, code = ("done", EXIT_DONE) if shards == count else ("unfinished", EXIT_INTERRUPTED)
@@ -106,5 +106,5 @@ def _expected(folder: OutputFolder, started: Mapping[str, Any]) -> list[str]:
     """Names of all shards of the latest launch; none where its list is gone."""
     try:
         return (folder.events / f"shards-{started.get('list')}.txt").read_text("utf-8").split("\n")[:-1]
-    except OSError:
+    except FileNotFoundError:
         return []

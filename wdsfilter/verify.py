@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from wdsfilter import fingerprint, ledger, scores, storage
 from wdsfilter.decide import decide
-from wdsfilter.errors import OutputError, ReadError
+from wdsfilter.errors import OutputError, ReadError, StoreError
 from wdsfilter.filled import broken_fills, fill_of
 from wdsfilter.ledger import Counts, Header, Row
 from wdsfilter.output import OutputFolder
@@ -104,7 +104,7 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
 
     ``inputs`` (the input shards, where they are at hand) are read again: every sample must have its
     row, and every kept member its bytes; a selection has none of its own. Raises OutputError where ``folder`` is
-    neither's, or ``inputs`` are given with a selection.
+    neither's, or ``inputs`` are given with a selection; StoreError where its store does not answer.
     """
     selected = folder.selection.exists()
     if selected and inputs:
@@ -120,6 +120,8 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
             rows = list(ledger.read_rows(path))
             if rows and (missing := _COLUMNS - rows[0].keys()):
                 raise ValueError(f"no column {', '.join(sorted(missing))}")
+        except StoreError:  # a store that does not answer is no broken promise
+            raise
         except (OutputError, ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
             yield f"{path}: not readable ({error}); remove it and {folder.shard(name)}, and run again"
             unreadable.add(name)
@@ -130,6 +132,8 @@ def verify(folder: OutputFolder, inputs: Sequence[Shard] = ()) -> Iterator[str]:
             yield from _verify_rows(path, rows, record)
         try:
             yield from _verify_shard(folder, name, header, rows, record)
+        except StoreError:
+            raise
         except (OSError, ReadError) as error:
             yield f"{folder.shard(name)}: not readable ({error})"
         if name in sources:
