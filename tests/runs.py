@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -92,6 +93,12 @@ def committed(output: Path) -> dict[str, tuple[int, int, str]]:
         )
         for name in names
     }
+
+
+def forgetful(output: Path, copy: Path) -> Path:
+    """A copy of a run's output that does not know where its input shards were."""
+    shutil.copytree(output, copy, ignore=shutil.ignore_patterns("events"))
+    return copy
 
 
 @contextmanager

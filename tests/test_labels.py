@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes import vlm_run
 from tests.pages import HOSTILE, check_harmless, embedded, in_chromium, opened, text_of
-from tests.runs import write_recipe, write_shard
+from tests.runs import forgetful, write_recipe, write_shard
 from wdsfilter import ledger
 from wdsfilter.cli import main
 from wdsfilter.demo.world import write_world
@@ -75,9 +75,12 @@ def test_the_page_is_blind(page: Path) -> None:
         assert word not in text.partition("<body")[2].partition("<script>")[0], word
 
 
-def test_kept_pairs_alone_are_refused(world: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_kept_pairs_alone_are_refused(
+    world: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without the input shards there are no dropped pairs to grade: refused, with the option named."""
-    assert main(["report", str(world[0]), "--label", "5", "-o", str(world[0] / "x.html")]) == 1
+    out = forgetful(world[0], tmp_path / "out")
+    assert main(["report", str(out), "--label", "5", "-o", str(tmp_path / "x.html")]) == 1
     assert "with --shards" in capsys.readouterr().err
 
 

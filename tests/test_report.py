@@ -11,7 +11,7 @@ import pytest
 from tests.browser import Browser
 from tests.fakes import vlm_run
 from tests.pages import HOSTILE, Elements, check_harmless, embedded, in_chromium, opened, text_of
-from tests.runs import jpeg, make_shards, write_recipe, write_shard
+from tests.runs import forgetful, jpeg, make_shards, write_recipe, write_shard
 from wdsfilter import ledger
 from wdsfilter.cli import main
 from wdsfilter.demo.world import write_world
@@ -112,10 +112,20 @@ def test_page_is_small(page: Path) -> None:
     assert len(embedded(page)["cards"]) < 600
 
 
-def test_without_input_only_kept_samples_have_pictures(world: tuple[Path, str], tmp_path: Path) -> None:
-    """Without --shards, pictures of kept samples come from the output, and the page says that others lack theirs."""
+def test_pictures_come_from_where_the_run_read_them(
+    world: tuple[Path, str], page: Path, tmp_path: Path
+) -> None:
+    """Without --shards the page is the same, where the input shards still lie on this machine."""
     path = tmp_path / "report.html"
     assert main(["report", str(world[0]), "-o", str(path)]) == 0
+    assert embedded(path)["cards"] == embedded(page)["cards"]
+    assert path.read_text("utf-8").count("<img ") == page.read_text("utf-8").count("<img ")
+
+
+def test_without_input_only_kept_samples_have_pictures(world: tuple[Path, str], tmp_path: Path) -> None:
+    """Pictures of kept samples come from the output then, and the page says that others lack theirs."""
+    path = tmp_path / "report.html"
+    assert main(["report", str(forgetful(world[0], tmp_path / "out")), "-o", str(path)]) == 0
     text = path.read_text("utf-8")
     assert "cannot be shown" in text
     statuses = [card["status"] for card in embedded(path)["cards"]]

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import command, environment, finished, members, start, tree, write_shard
+from tests.runs import command, environment, finished, forgetful, members, start, tree, write_shard
 from tests.selections import chosen, json_of, rows_of, run_here, select
 from wdsfilter.cli import main
+from wdsfilter.shards.source import Pattern
+from wdsfilter.whereabouts import as_noted
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +231,34 @@ def test_a_compressed_input_can_be_replaced_by_its_content(tmp_path: Path) -> No
     assert select(tmp_path / "run", "--shards", tmp_path / "in", "-o", tmp_path / "out") == 1
     assert select(tmp_path / "run", "--remap", f"s.tar={plain}", "-o", tmp_path / "out") == 0
     assert everything(tmp_path / "out").items() >= members(plain).items()
+
+
+def test_inputs_are_found_where_the_run_read_them(here: Path, tmp_path: Path) -> None:
+    """The run noted where its shards lay: nobody has to say so again, as long as they lie there."""
+    assert select(here / "run", "--shards", here / "in", "-o", tmp_path / "named") == 0
+    assert select(here / "run", "-o", tmp_path / "noted") == 0
+    assert tree(tmp_path / "noted") == tree(tmp_path / "named")
+
+
+def test_inputs_that_nobody_noted_have_to_be_named(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever has ledgers and no more is told which option says where the shards lie."""
+    assert select(forgetful(here / "run", tmp_path / "run"), "-o", tmp_path / "out") == 1
+    assert "--shards PATTERN" in capsys.readouterr().err
+
+
+def test_no_secret_is_noted() -> None:
+    """A pattern that may hold one, or cannot be read twice, is left out of what a run notes."""
+    paths = [
+        "https://me:secret@host/{0..9}.tar",
+        "https://host/a.tar?X-Signature=secret",
+        "-",
+        "s3://b/*.tar",
+        "in",
+    ]
+    noted = as_noted(Pattern(path, "new") for path in paths)
+    assert noted == [{"path": path, "as": "new"} for path in ("s3://b/*.tar", str(Path("in").absolute()))]
 
 
 def test_inputs_that_moved_are_found_by_remap(here: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tests.runs import make_shards, write_recipe
+from tests.runs import forgetful, make_shards, write_recipe
 from wdsfilter import ledger
 from wdsfilter.cli import main
 from wdsfilter.report.blocks import in_colour
@@ -38,9 +38,11 @@ def test_row_caption_and_picture(
         assert image.format == "PNG"
 
 
-def test_dropped_sample_without_input(run: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --shards a dropped sample has its row, and the word that its picture is in the input only."""
-    assert main(["show", str(run[0]), "000100003"]) == 0
+def test_dropped_sample_without_input(
+    run: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A dropped sample has its row then, and the word that its picture is in the input only."""
+    assert main(["show", str(forgetful(run[0], tmp_path / "copy")), "000100003"]) == 0
     assert "give them with --shards" in capsys.readouterr().err
 
 

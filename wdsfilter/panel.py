@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from wdsfilter.errors import Interrupted
 from wdsfilter.judges import Adjustable, Judge, Runtime
 from wdsfilter.overlap import prefetched
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Pair, Prepared
 from wdsfilter.scorer import Note, Scorer
 from wdsfilter.stages import Item, JudgeStage, item_size
-from wdsfilter.stop import Stop
+from wdsfilter.stop import AtOnce, Stop
 from wdsfilter.stopwatch import Stopwatch
 from wdsfilter.workers import Workers
 
@@ -95,7 +96,7 @@ class Panel:
         """
         share = self.recipe.run.in_flight // (len(self.judges) + 1)
         if local and all(judge.inline for judge in self.judges):
-            reading = _as_asked_for(items)
+            reading = _as_asked_for(items, self.stop)
         else:
             reading = prefetched(items, size_of=item_size, max_bytes=share, check=self.stop.check)
         with closing(reading):
@@ -110,8 +111,20 @@ class Panel:
         return self._inline if judge.inline else self._pool
 
 
-def _as_asked_for(items: Iterator[Item]) -> Generator[Item, None, None]:
-    yield from items
+def _as_asked_for(items: Iterator[Item], stop: Stop) -> Generator[Item, None, None]:
+    """The same items, pulled in this thread; a read that hangs does not hold up a stop. Raises Interrupted."""
+    try:
+        while True:
+            stop.reading = True
+            item = next(items, None)
+            stop.reading = False
+            if item is None:
+                return
+            yield item
+    except AtOnce as error:
+        raise Interrupted("interrupted") from error
+    finally:
+        stop.reading = False
 
 
 def strangers(findings: Mapping[str, Any]) -> Iterator[str]:

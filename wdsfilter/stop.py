@@ -18,8 +18,12 @@ class AtOnce(KeyboardInterrupt):
 
 @dataclass(slots=True)
 class Stop:
-    """Set by a signal; asked between batches and pauses."""
+    """Set by a signal; asked between batches and pauses.
 
+    ``reading``: the main thread is at nothing but reading, which may hang, and can be interrupted anywhere.
+    """
+
+    reading: bool = False
     _asked: threading.Event = field(default_factory=threading.Event)
     _gently: bool = False
 
@@ -43,12 +47,14 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask to stop; a second SIGINT, or either before :meth:`gently`, stops at once."""
+        """SIGINT and SIGTERM ask to stop; a second SIGINT, or either before :meth:`gently` or while ``reading``,
+        stops at once.
+        """
 
         def ask(number: int, frame: object) -> None:
             again = self._asked.is_set() and number == signal.SIGINT
             self.ask()
-            if again or not self._gently:
+            if again or self.reading or not self._gently:
                 raise AtOnce  # which nothing on the way takes for an error of its own
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -41,6 +41,11 @@ def is_folder(location: str) -> bool:
     return location.endswith("/") or remote.asked(location, lambda store, path: bool(store.isdir(path)))
 
 
+def absolute(location: str) -> str:
+    """``location`` as it is called from any folder of this machine."""
+    return os.path.abspath(location) if protocol(location) is None else location
+
+
 def escaped(path: str) -> str:
     """A local path as a pattern that matches nothing but itself."""
     return _glob.escape(path)

@@ -43,8 +43,8 @@ def report(
 ) -> None:
     """Write one HTML page about a run or a selection: scores, thresholds to try, pictures above and below them.
 
-    It needs no network and no other file. Pictures come from --shards, as given to run; without it only
-    those of kept samples can be shown.
+    It needs no network and no other file. Pictures come from --shards, as given to run; without it from where
+    a run read them, if that is on this machine, else only those of kept samples can be shown.
     """
     from wdsfilter.errors import InputError, UserError
     from wdsfilter.evaluate.labels import read_file
@@ -53,14 +53,14 @@ def report(
     from wdsfilter.report.comparison import compare as compare_runs
     from wdsfilter.report.contents import gather
     from wdsfilter.report.opened import open_folder
-    from wdsfilter.shards.source import Pattern, find_shards
     from wdsfilter.storage import STDIN, replace_file
+    from wdsfilter.whereabouts import input_shards
 
     if STDIN in (shards or []):
         raise InputError("--shards: standard input cannot be read here; give the shards' paths")
     if sum(option is not None for option in (compare, label, labels)) > 1:
         raise UserError("--compare, --label and --labels each make a page of their own; give one of them")
-    inputs = find_shards([Pattern(path) for path in shards or []])
+    inputs = input_shards(OutputFolder(folder), shards)
     runs = [OutputFolder(path) for path in (folder, compare) if path is not None]
     try:
         with err.status("reading ledgers and pictures"):

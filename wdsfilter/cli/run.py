@@ -131,6 +131,7 @@ def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) 
     from wdsfilter.stages import Failed
     from wdsfilter.status import note_shards
     from wdsfilter.trackers import check_installed, tracking
+    from wdsfilter.whereabouts import as_noted
     from wdsfilter.workers import default_count
 
     recipe, folder = job.recipe, job.folder
@@ -144,7 +145,13 @@ def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) 
             )
             before = [*(read_events(job.fills.events) if job.fills else ()), *read_events(folder.events)]
             tolerate = recipe.input.tolerate.model_dump()
-            note("started", place=asdict(where), tolerate=tolerate, **note_shards(folder, job.shards))
+            note(
+                "started",
+                place=asdict(where),
+                tolerate=tolerate,
+                input=as_noted(recipe.input.patterns()),
+                **note_shards(folder, job.shards),
+            )
             if where.local_rank == 0:
                 for remark in job.remarks:
                     err.print(remark, markup=False)

@@ -28,16 +28,17 @@ def show(
     """Print a sample's ledger row as JSON, one for each shard that has such a key, its caption, and its picture
     where the terminal has the colours for it.
 
-    Caption and picture come from --shards, as given to run; without it only those of a kept sample.
+    Caption and picture come from --shards, as given to run; without it from where a run read them, if that is on
+    this machine, else only those of a kept sample.
     """
     from wdsfilter.errors import BadImage, UserError
     from wdsfilter.images import decode
     from wdsfilter.output import OutputFolder
     from wdsfilter.report.blocks import in_colour
     from wdsfilter.report.lookup import look_up
-    from wdsfilter.shards.source import Pattern, find_shards
+    from wdsfilter.whereabouts import input_shards
 
-    inputs = find_shards([Pattern(path) for path in shards or []])
+    inputs = input_shards(OutputFolder(folder), shards)
     found = look_up(OutputFolder(folder), key, inputs)
     if not found:
         raise UserError(f"{folder}: no ledger has the key {key!r}")

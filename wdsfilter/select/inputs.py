@@ -19,6 +19,7 @@ from wdsfilter.select.sources import Source
 from wdsfilter.shards.compression import is_compressed
 from wdsfilter.shards.source import Pattern, find_shards
 from wdsfilter.streams import Stat, changed
+from wdsfilter.whereabouts import noted_shards
 
 _ASKED_AT_ONCE = 32
 
@@ -46,7 +47,8 @@ def locate(
 ) -> dict[str, Located]:
     """Location of every named shard, each checked against its ledger.
 
-    ``patterns`` are those that the run was given; a selection's own shards are found without. A remap ``OLD=NEW``
+    ``patterns`` are those that the run was given; without any, those that it noted. A selection's own shards are
+    found without. A remap ``OLD=NEW``
     says where the shards lie whose names begin with OLD; one that is a whole name vouches for the file, whose size
     is not compared then. Raises InputError where a shard is not found, changed or compressed; ReadError.
     """
@@ -63,6 +65,9 @@ def locate(
     listed |= {shard.name: shard.url for shard in find_shards([Pattern(path) for path in patterns])}
     pairs = [_pair(remap) for remap in remaps]
     found = {name: _remapped(name, pairs) or listed.get(name) for name in names}
+    if not patterns and None in found.values():
+        noted = {s.name: s.url for source in sources for s in noted_shards(source.folder, also_remote=True)}
+        found = {name: location or noted.get(name) for name, location in found.items()}
     if missing := [name for name, location in found.items() if location is None]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
