@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wdsfilter.background import start_thread
+from wdsfilter.errors import OutputError
 from wdsfilter.failpoints import hit
 from wdsfilter.launch import host_identity, is_running, process_state
 from wdsfilter.objects import ObjectPath
@@ -127,7 +128,9 @@ class Claims:
                 for name in self._held:
                     self._held[name] += 1
                     if self._read(name).get("token") == self._token:
-                        with suppress(OSError):  # a sign of life that is missed is made up for by the next
+                        with suppress(
+                            OSError, OutputError
+                        ):  # a sign of life that is missed is made up for by the next
                             self._folder.replace(self._content(self._held[name]), self._path(name))
 
     def _content(self, beat: int) -> bytes:

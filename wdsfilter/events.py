@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,14 @@ _UPLOAD_EVERY = 10.0  # seconds
 class EventLog:
     """Appends to a file of this process's own, ``events/HOST-DIGEST.PID.jsonl``. Safe to call from threads.
 
+    Times are UTC, in seconds, by the clock at the start, which runs evenly from then on and begins no earlier than
+    ``after``: what happens later has a later time, also where a clock is set back or hosts' clocks differ.
+
     Nothing can be appended to in an object store: there the file is local, and uploaded now and then.
     """
 
-    def __init__(self, folder: OutputFolder) -> None:
+    def __init__(self, folder: OutputFolder, *, after: float = 0.0) -> None:
+        self._zero = max(time.time(), after) - time.monotonic()
         self._stored = folder.events / f"{process_name()}.jsonl"
         if isinstance(self._stored, ObjectPath):
             handle, name = tempfile.mkstemp(suffix=".jsonl")
@@ -41,7 +45,8 @@ class EventLog:
 
     def __call__(self, name: str, **facts: Any) -> None:
         """Note that ``name`` happened, now, with JSON-able ``facts``."""
-        line = json.dumps({"time": round(time.time(), 3), "event": name, **facts}, default=str)
+        now = self._zero + time.monotonic()
+        line = json.dumps({"time": round(now, 3), "event": name, **facts}, default=str)
         with self._lock, suppress(OSError):  # a full disk stops the run where it matters, not here
             self._file.write(line + "\n")
             self._file.flush()
@@ -67,6 +72,11 @@ class EventLog:
 def read_events(folder: StoredPath) -> Iterator[dict[str, Any]]:
     """All events of all processes, by time; a line that was cut short is passed over."""
     return iter(EventTail(folder).news())
+
+
+def last_time(events: Sequence[Mapping[str, Any]]) -> float:
+    """When the last of events in order happened; 0 without any."""
+    return float(events[-1].get("time", 0)) if events else 0.0
 
 
 class EventTail:

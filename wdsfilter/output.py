@@ -9,9 +9,9 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class OutputFolder:
         self._temporaries = local / "tmp"
         self._token = f"{process_name()}.{secrets.token_hex(4)}"
         self._count = itertools.count()
+        self._begun = False
 
     def shard(self, name: str) -> StoredPath:
         return self.root / name
@@ -70,7 +71,23 @@ class OutputFolder:
         A shard of ours has had its ledger for as long as it is there: so look at the shard first.
         """
         if self.shard(name).exists() and not self.ledger(name).exists():
-            raise OutputError(f"{self.shard(name)} is in the way: no ledger speaks of it")
+            raise OutputError(
+                f"{self.shard(name)} is in the way: no ledger speaks of it; remove it, or use another output folder"
+            )
+
+    def check_writable(self, names: Iterable[str]) -> None:
+        """Raise OutputError where a folder that is there cannot take what is committed for these shards.
+
+        It would stop the run at its first commit, after models were loaded and a shard was judged.
+        """
+        if isinstance(self.root, ObjectPath):
+            return
+        used = {Path(str(folder)) for folder in (self.claims, self.events)}
+        for name in names:
+            used |= {Path(str(final)).parent for final in (self.shard(name), self.ledger(name))}
+        used |= {path for folder in used for path in folder.parents}
+        for folder in sorted(path for path in used if path == self.root or self.root in path.parents):
+            storage.check_writable(folder)
 
     def name_of(self, path: StoredPath) -> str:
         """What a file of this folder is called below it."""
@@ -109,8 +126,14 @@ class OutputFolder:
             return dict(zip(names, pool.map(copied, names), strict=True))
 
     def temporary(self) -> Path:
-        """A fresh name for a file that nobody else will touch."""
-        self._temporaries.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """A fresh name for a file that nobody else will touch.
+
+        Raises OutputError where the output folder was removed since the first one: it is not made again, without
+        what says whose it is.
+        """
+        with self._if_it_is_there():
+            self._temporaries.mkdir(mode=0o700, parents=not self._begun, exist_ok=True)
+        self._begun = True
         return self._temporaries / f"{self._token}.{next(self._count)}"
 
     def probe(self) -> None:
@@ -130,23 +153,32 @@ class OutputFolder:
             first.unlink(missing_ok=True)
             second.unlink(missing_ok=True)
 
+    @contextmanager
+    def _if_it_is_there(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise OutputError(f"{self.root}: {error.filename} was removed meanwhile; run again") from error
+
     def put(self, data: bytes, final: StoredPath) -> bool:
-        """Commit a small file, unless its name is taken: then False."""
+        """Commit a small file, unless its name is taken: then False. Raises OutputError, OSError."""
         temporary = self.temporary()
         try:
-            storage.write_synced(temporary, data)
-            hit("file.written")
-            return storage.put_if_absent(temporary, final)
+            with self._if_it_is_there():
+                storage.write_synced(temporary, data)
+                hit("file.written")
+                return storage.put_if_absent(temporary, final)
         finally:
             temporary.unlink(missing_ok=True)
 
     def replace(self, data: bytes, final: StoredPath) -> None:
-        """Replace a derived file atomically."""
+        """Replace a derived file atomically. Raises OutputError, OSError."""
         temporary = self.temporary()
         try:
-            storage.write_synced(temporary, data)
-            hit("replacement.written")
-            storage.replace(temporary, final)
+            with self._if_it_is_there():
+                storage.write_synced(temporary, data)
+                hit("replacement.written")
+                storage.replace(temporary, final)
         finally:
             temporary.unlink(missing_ok=True)
 

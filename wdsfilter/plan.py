@@ -63,6 +63,7 @@ def plan(
     folder = OutputFolder(output)
     runtime = runtime or Runtime(recipe.run.device)
     shards = input_shards(recipe)
+    folder.check_writable(shard.name for shard in shards)
     _check_places(shards, folder)
     shards = [_spooled(shard, folder) for shard in shards]
     ordered = seeded_order(shards, recipe.seed)[:limit]

@@ -225,6 +225,20 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def check_writable(folder: Path) -> None:
+    """Raise OutputError where this user cannot make files in ``folder``, unless it is not there yet."""
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is no folder; remove it, or use another output folder")
+    effective = os.access in os.supports_effective_ids
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+        raise OutputError(
+            f"{folder} cannot be written to by user {os.geteuid()} (its owner is {folder.stat().st_uid}, "
+            f"its mode {folder.stat().st_mode & 0o7777:o}); change that, or use another output folder"
+        )
+
+
 def probe(folder: Path, token: str) -> None:
     """Raise OutputError unless ``folder`` can be written to and honours put-if-absent."""
     first, second, final = (folder / f"{token}.probe{suffix}" for suffix in ("1", "2", ""))

@@ -125,7 +125,7 @@ def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) 
     ``table``: show how the run ended. Raises Interrupted, JudgeError, OutputError.
     """
     from wdsfilter import pipeline, summary
-    from wdsfilter.events import EventLog, read_events
+    from wdsfilter.events import EventLog, last_time, read_events
     from wdsfilter.progress import FolderProgress, ProgressLine, figures
     from wdsfilter.pulse import Pulse
     from wdsfilter.stages import Failed
@@ -138,12 +138,13 @@ def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) 
     begun = time.monotonic()
     check_installed(recipe.run.trackers)
     with ExitStack() as stack:
-        note = stack.enter_context(EventLog(folder))
+        earlier = list(read_events(folder.events))
+        note = stack.enter_context(EventLog(folder, after=last_time(earlier)))
         try:
             workers = (
                 default_count(where.local_world_size) if recipe.run.workers is None else recipe.run.workers
             )
-            before = [*(read_events(job.fills.events) if job.fills else ()), *read_events(folder.events)]
+            before = [*(read_events(job.fills.events) if job.fills else ()), *earlier]
             tolerate = recipe.input.tolerate.model_dump()
             note(
                 "started",
