@@ -120,7 +120,7 @@ def test_selections_know_what_was_filled(
     few = exported([out], tmp_path / "few.txt", *question)
     assert set(few) < set(due)
     told = capsys.readouterr().err
-    assert "samples were never seen by second: an earlier judge rejected them" in told
+    assert "never seen by second: " in told
     assert f"wdsfilter run RECIPE --output {out} --fill" in told
     assert main([*filled.arguments(out), "--fill"]) == 0
     assert exported([out], tmp_path / "all.txt", *question) == due
@@ -147,7 +147,7 @@ def test_only_what_the_run_has_done_is_filled(
     out = tmp_path / "out"
     assert main([*filled.arguments(out), "--limit-shards", "2"]) == 0
     assert main([*filled.arguments(out), "--fill"]) == 0
-    assert f"2 of {SHARDS} shards are not judged yet" in capsys.readouterr().err
+    assert f"not judged yet, and so not filled: 2 of {SHARDS} shards" in capsys.readouterr().err
     assert len(list((out / FILL / "wdsfilter/ledger").iterdir())) == 2
     assert main(["verify", str(out)]) == 0
     assert len(exported([out], tmp_path / "k.txt", "--where", "second.grade >= 1")) == 24

@@ -102,7 +102,7 @@ def test_a_selection_from_store_to_store(
     assert main(["verify", f"{bucket}/out"]) == 0
     capsys.readouterr()
     assert main([*again[:-1], f"{bucket}/run"]) == 1
-    assert "is selected from; choose another folder" in capsys.readouterr().err
+    assert "is selected from; choose a folder that is not in it" in capsys.readouterr().err
 
 
 def test_a_selection_of_a_selection_in_a_store(

@@ -178,7 +178,9 @@ def test_another_selections_folder_is_refused(
     assert select(*arguments, "--where", "scripted.score >= 4") == 1
     assert 'question.where: "scripted.score >= 3" there, "scripted.score >= 4" now' in capsys.readouterr().err
     assert tree(tmp_path / "out") == before
-    assert select(here / "run", "--shards", here / "in", "-o", here / "run") == 1
+    for inside in (here / "run", here / "run/new"):
+        assert select(here / "run", "--shards", here / "in", "-o", inside) == 1
+        assert "is selected from; choose a folder that is not in it" in capsys.readouterr().err
 
 
 def test_keys_of_several_shards_become_unique(tmp_path: Path) -> None:

@@ -103,7 +103,9 @@ def test_samples_that_a_judge_never_saw_are_told(
 ) -> None:
     """Whoever asks about a judge hears how many samples it never saw; they are never chosen by it."""
     assert "k2" not in exported([run], tmp_path / "keys.txt", "--where", "scripted.score < 3")
-    assert "1 of 7 readable samples were never seen by scripted" in capsys.readouterr().err
+    assert (
+        "never seen by scripted: 1 of 7 readable samples, since an earlier judge" in capsys.readouterr().err
+    )
 
 
 def test_probabilities_rank_by_default(
@@ -135,6 +137,19 @@ def test_lists_of_keys_and_takedowns(run: Path, tmp_path: Path) -> None:
         "k1",
     ]
     assert exported([run], tmp_path / "3.txt", "--keys", tmp_path / "1.txt") == ["k1", "k0", "k1"]
+
+
+def test_lists_that_name_what_is_not_there(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many of a list's lines are there is told, whatever mark the file begins with and its lines end with."""
+    (tmp_path / "keys").write_text("\ufeffk1\r\nk1\r\nb.tar\tk0\r\nb.tar\tk3\r\nnone\r\n")
+    (tmp_path / "urls").write_text("u2\nhttps://example.org/none\nu2\n")
+    lists: list[str | Path] = ["--keys", tmp_path / "keys", "--drop-keys", tmp_path / "urls", "--on", "url"]
+    assert exported([run], tmp_path / "1.txt", *lists) == ["k1", "k0", "k1"]
+    told = capsys.readouterr().err
+    assert f"--keys {tmp_path}/keys: 2 of 4 are there" in told
+    assert f"--drop-keys {tmp_path}/urls: 1 of 2 are there, as url" in told
 
 
 def test_a_sample_is_drawn_by_seed(tmp_path: Path) -> None:
@@ -189,6 +204,10 @@ def test_runs_are_joined_by_shard_and_key(tmp_path: Path, capsys: pytest.Capture
     assert {"a_scripted", "b_scripted", "source_shard"} <= set(column_names(tmp_path / "rows.parquet"))
     assert select(*runs, "--export", tmp_path / "x.txt", "--where", "scripted.score > 5") == 1
     assert "scripted.score is a column of several runs; say a.scripted.score" in capsys.readouterr().err
+    third = ledger_run(tmp_path / "3", SCRIPTED, {"a.tar": graded(3, 9)})
+    capsys.readouterr()
+    assert exported([f"a={first}", f"b={third}"], tmp_path / "y.txt") == ["k0", "k1"]
+    assert "left out: 2 of 4 readable samples of a; not every run has" in capsys.readouterr().err
     assert select(first, second, "--export", tmp_path / "x.txt") == 1
     assert "give each of several runs a name" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from wdsfilter import fingerprint, ledger
+from wdsfilter.counted import counted
 from wdsfilter.errors import InputError, OutputError
 from wdsfilter.filled import unseen_by
 from wdsfilter.ledger import Header, Row
@@ -38,7 +39,8 @@ def fill_job(run: Job) -> Job:
     remarks = list(run.remarks)
     if missing := len(run.shards) - len(committed):
         remarks.append(
-            f"{missing:,} of {len(run.shards):,} shards are not judged yet and cannot be filled; run, and fill again"
+            f"not judged yet, and so not filled: {missing:,} of {counted(len(run.shards), 'shard')}; "
+            "run, and fill again"
         )
     shards = tuple(s for s in committed if _rejected_early(headers[s.name], run.recipe.judge_ids))
     folder = OutputFolder(there.fill)

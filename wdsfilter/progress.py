@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from wdsfilter.background import start_thread
+from wdsfilter.counted import counted
 from wdsfilter.errors import OutputError
 from wdsfilter.ledger import Counts
 from wdsfilter.summary import Tally
@@ -124,9 +125,9 @@ def speed(history: deque[tuple[float, int]]) -> float:
 
 
 def describe(sofar: Sofar, total: int, pairs_per_second: float) -> str:
-    """``12/2176 shards, 61,030 pairs, 148 pairs/s, 17.9 % kept, 3 h 12 min left``."""
+    """``12/2,176 shards, 61,030 pairs, 148 pairs/s, 17.9 % kept, 3 h 12 min left``."""
     counts = sofar.counts
-    parts = [f"{sofar.shards}/{total} shards", f"{counts.samples + sofar.judging:,} pairs"]
+    parts = [f"{sofar.shards}/{counted(total, 'shard')}", counted(counts.samples + sofar.judging, "pair")]
     if pairs_per_second:
         parts.append(f"{pairs_per_second:,.0f} pairs/s")
     if counts.samples:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from wdsfilter import judges, recipe_errors
+from wdsfilter.counted import counted
 from wdsfilter.errors import RecipeError
 from wdsfilter.judges import JudgeModule, JudgeOptions
 from wdsfilter.pairs import PairReader
@@ -243,7 +244,7 @@ def parse(raw: object, *, origin: str = "recipe") -> Recipe:
                 f"output.score_extension: {sections.output.score_extension} is a part of the pair"
             )
     if sections is None or mistakes:
-        count = f"{origin}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
+        count = f"{origin}: {counted(len(mistakes), 'mistake')}"
         raise RecipeError("\n  ".join([count, *mistakes]))
     return Recipe(
         sections.input,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from wdsfilter import ledger
+from wdsfilter.counted import counted
 from wdsfilter.failpoints import hit
 from wdsfilter.fingerprint import canonical
 from wdsfilter.ledger import Counts, Header
@@ -55,9 +56,9 @@ def troubles(counts: Counts, damaged: int, unread: int, tolerate: Tolerate) -> l
     """
     found = []
     if unread:
-        found.append(f"{unread} shards could not be read")
+        found.append(f"{counted(unread, 'shard')} could not be read")
     if damaged > tolerate.damaged_shards:
-        found.append(f"{damaged} shards are damaged, {tolerate.damaged_shards} are tolerated")
+        found.append(f"{counted(damaged, 'damaged shard')}, {tolerate.damaged_shards:,} tolerated")
     if counts.unreadable > tolerate.unreadable * counts.samples:
         share = counts.unreadable / counts.samples
         found.append(f"{share:.2%} of the samples are unreadable, {tolerate.unreadable:.2%} are tolerated")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wdsfilter import launch
 from wdsfilter.cli import err, tar_output
 from wdsfilter.cli.look import counts_table
+from wdsfilter.counted import counted
 from wdsfilter.errors import GuardTripped, UserError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def stream(source: InputStream) -> int:
         err.print("whoever reads the tar has closed it")
         return summary.EXIT_DONE
     counts, unread = judged.counting.counts, sum(end.error is not None for end in ended)
-    err.print(counts_table(counts, f"{len(ended) - unread} of {len(shards)} shards"))
+    err.print(counts_table(counts, f"{len(ended) - unread} of {counted(len(shards), 'shard')}"))
     found = summary.troubles(counts, sofar().damaged, unread, judged.recipe.input.tolerate)
     for trouble in found:
         err.print(trouble, markup=False)

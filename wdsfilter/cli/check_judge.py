@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wdsfilter.cli import SetOption, err, out
+from wdsfilter.counted import counted
 
 if TYPE_CHECKING:
     from wdsfilter.evaluate.figures import Cut
@@ -127,7 +128,7 @@ def _judged(bench: Bench, shards: Iterable[Shard]) -> tuple[list[Judged], Counte
             if isinstance(found, Judged):
                 judged.append(found)
                 if len(judged) % 16 == 0:
-                    line.update(f"judged {len(judged)} pairs")
+                    line.update(f"judged {counted(len(judged), 'pair')}")
             elif isinstance(found, Damaged):
                 err.print(f"{found.shard}: damaged: {found.damage.detail}", markup=False)
             else:
@@ -144,7 +145,7 @@ def _judged(bench: Bench, shards: Iterable[Shard]) -> tuple[list[Judged], Counte
 
 def _show(report: Report, unreadable: Mapping[str, int], agreement: Agreement | None) -> None:
     t = report.threshold
-    out.print(f"{report.pairs} pairs, {report.right} of them with a true score of {t} or more")
+    out.print(f"{counted(report.pairs, 'pair')}, {report.right} of them with a true score of {t} or more")
     if unreadable:
         listed = ", ".join(f"{count} {reason}" for reason, count in sorted(unreadable.items()))
         out.print(f"unreadable: {listed}", markup=False)

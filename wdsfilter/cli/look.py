@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wdsfilter.cli import FolderArgument, err, out
-from wdsfilter.counted import counted
+from wdsfilter.counted import counted, plural
 
 if TYPE_CHECKING:
     from wdsfilter.ledger import Counts
@@ -91,10 +91,11 @@ def verify(
     if not broken:
         found = read_status(OutputFolder(folder))
         out.print(
-            f"{folder}: every promise holds; {found.done} of {found.total} shards are done", markup=False
+            f"{folder}: every promise holds; {found.done} of {counted(found.total, 'shard')} done",
+            markup=False,
         )
         raise typer.Exit(0)
-    out.print(f"{folder}: {len(broken)} broken promise{'s' * (len(broken) > 1)}", markup=False)
+    out.print(f"{folder}: {counted(len(broken), 'broken promise')}", markup=False)
     raise typer.Exit(EXIT_DAMAGED)
 
 
@@ -109,7 +110,7 @@ def counts_table(counts: Counts, of: str) -> Table:
         part = f"{number / counts.samples:.1%}" if share and counts.samples else ""
         table.add_row(f"{number:,}", part, Text(what))
 
-    line(counts.samples, f"samples in {of}", share=False)
+    line(counts.samples, f"{plural('sample', counts.samples)} in {of}", share=False)
     line(counts.kept, "kept")
     for reason, number in sorted(counts.reasons.items(), key=lambda item: -item[1]):
         line(number, reason)

@@ -15,6 +15,7 @@ from rich.table import Table
 from wdsfilter import launch
 from wdsfilter.cli import RecipeArgument, SetOption, complain, err, out
 from wdsfilter.cli.run import WHOLE, carry_out, planned
+from wdsfilter.counted import counted, plural
 from wdsfilter.errors import Interrupted, UserError, WdsfilterError
 
 if TYPE_CHECKING:
@@ -186,7 +187,10 @@ def _show(found: Contents, job: Job) -> None:
 
 
 def _show_distribution(found: Contents) -> None:
-    out.print(f"{found.samples:,} samples in {found.shards} of {found.total:,} shards", markup=False)
+    out.print(
+        f"{counted(found.samples, 'sample')} in {found.shards} of {counted(found.total, 'shard')}",
+        markup=False,
+    )
     if not found.bars or found.measure is None:
         return
     out.print(f"\n{found.label} of {found.judge}", markup=False)
@@ -232,7 +236,8 @@ def _show_forecasts(found: Contents) -> None:
     out.print()
     out.print(table)
     samples = _estimate(found.recipe.samples, lambda value: f"{value:,.0f}").replace("\n", ", ")
-    out.print(f"of {samples} samples; below each figure its 95 % interval over shards")
+    noun = plural("sample", round(found.recipe.samples.value))
+    out.print(f"of {samples} {noun}; below each figure its 95 % interval over shards")
 
 
 def _show_cost(found: Cost | None) -> None:

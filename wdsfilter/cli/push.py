@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from wdsfilter.cli import FolderArgument, err, out
+from wdsfilter.counted import counted
 
 PLACE = 37
 
@@ -60,4 +61,4 @@ def push(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         output.remove_own_temporaries()
-    out.print(f"{goal}: {sent:,} shards sent", markup=False)
+    out.print(f"{goal}: {counted(sent, 'shard')} sent", markup=False)

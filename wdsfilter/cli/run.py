@@ -15,6 +15,7 @@ from wdsfilter import launch, storage
 from wdsfilter.cli import RecipeArgument, SetOption, ShardsOption, complain, err
 from wdsfilter.cli._pipe import InputStream, input_stream, stream, warn_of_strangers
 from wdsfilter.cli.look import show, show_fill, tell_full
+from wdsfilter.counted import counted
 from wdsfilter.errors import GuardTripped, Interrupted, UserError, WdsfilterError
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def _finished(job: Job, where: launch.Place, note: EventLog, seconds: float, tab
     held = sum((folder.claims / f"{name}.json").exists() for name in status.left)
     if held:
         if where.rank == 0:
-            err.print(f"nothing left for this process; {held} shards are still with others, who are alive")
+            err.print(f"nothing left for this process; with others, who are alive: {counted(held, 'shard')}")
         return 0
     if table and (
         not where.launched or folder.put(b"", folder.events / f"told-{launch.launcher_identity()}")

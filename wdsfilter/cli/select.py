@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from wdsfilter.cli import ShardsOption, err, out, tar_output
+from wdsfilter.counted import counted
 from wdsfilter.errors import Interrupted, UserError
 
 PLACE = 20
@@ -128,10 +129,12 @@ def select(
                     stop.gently()
                     chosen = selection.into(folder, samples_per_shard, stop.check)
                     count = len(folder.shard_names())
-                    out.print(f"{output}: {chosen:,} samples in {count:,} shards", markup=False)
+                    out.print(
+                        f"{output}: {counted(chosen, 'sample')} in {counted(count, 'shard')}", markup=False
+                    )
                 elif export is not None:
                     chosen = selection.export(export)
-                    out.print(f"{export}: {chosen:,} samples", markup=False)
+                    out.print(f"{export}: {counted(chosen, 'sample')}", markup=False)
                 else:
                     with suppress(BrokenPipeError), tar_output() as file:
                         selection.stream(file)

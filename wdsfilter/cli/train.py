@@ -11,6 +11,7 @@ import typer
 
 from wdsfilter import launch, storage
 from wdsfilter.cli import RecipeArgument, SetOption, complain, err, out
+from wdsfilter.counted import counted
 from wdsfilter.errors import Interrupted, UserError, WdsfilterError
 
 if TYPE_CHECKING:
@@ -92,6 +93,6 @@ def _train(recipe: TrainRecipe | ScratchRecipe, root: Path, where: launch.Place,
         stack.enter_context(report)
         job.run(work, folder, ranks=together, listener=report, stop=stop)
     if report.unreadable_pairs:
-        err.print(f"{report.unreadable_pairs:,} pairs could not be read")
+        err.print(f"{counted(report.unreadable_pairs, 'pair')} could not be read")
     if first:
         out.print(f"trained: {root} (how it went: {folder.log})", markup=False)

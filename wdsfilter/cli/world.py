@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from wdsfilter.cli import out
+from wdsfilter.counted import counted
 
 PLACE = 70
 
@@ -41,4 +42,4 @@ def world(
         shifted=shifted,
         broken=broken,
     )
-    out.print(f"wrote {samples:,} pairs: {pattern}", markup=False)
+    out.print(f"wrote {counted(samples, 'pair')}: {pattern}", markup=False)

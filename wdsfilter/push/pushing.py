@@ -12,6 +12,7 @@ from pathlib import Path
 
 from huggingface_hub.hf_api import RepoFile
 
+from wdsfilter.counted import counted
 from wdsfilter.errors import OutputError
 from wdsfilter.ledger import Header
 from wdsfilter.push.card import card, merged
@@ -43,7 +44,7 @@ def push(
     status = opened.status
     if status.code not in (EXIT_DONE, EXIT_DAMAGED) and not partial:
         raise OutputError(
-            f"{opened.folder.root} is {status.state}: {status.done} of {status.total} shards; "
+            f"{opened.folder.root} is {status.state}: {status.done} of {counted(status.total, 'shard')}; "
             "finish it, or push what is there with --partial"
         )
     done = [name for name in opened.headers if name not in status.left]
@@ -52,12 +53,12 @@ def push(
     hub.create(public=public)
     there = hub.files(hub.head())
     left = [name for name in headers if _is_missing(opened, target, there, name)]
-    tell(f"{len(headers) - len(left):,} of {len(headers):,} shards are there")
+    tell(f"there: {len(headers) - len(left):,} of {counted(len(headers), 'shard')}")
     for first in range(0, len(left), SHARDS_PER_COMMIT):
         names = left[first : first + SHARDS_PER_COMMIT]
         with _files(opened, target, names) as files:
-            hub.commit(files, f"Add {_counted(len(names), 'shard')}")
-        tell(f"{len(headers) - len(left) + first + len(names):,} of {len(headers):,} shards are there")
+            hub.commit(files, f"Add {counted(len(names), 'shard')}")
+        tell(f"there: {len(headers) - len(left) + first + len(names):,} of {counted(len(headers), 'shard')}")
     _finish(hub, opened, target, headers)
     return len(left)
 
@@ -132,7 +133,3 @@ def _finish(hub: Hub, opened: Opened, target: Target, headers: Mapping[str, Head
 
 def _ledger_name(opened: Opened, name: str) -> str:
     return opened.folder.name_of(opened.folder.ledger(name))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

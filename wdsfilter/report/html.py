@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from wdsfilter.counted import plural
 from wdsfilter.report import plots
 
 _ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -30,7 +31,14 @@ def render(name: str, data: Mapping[str, Any], **context: Any) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        n=count, share=share, size=size, fixed=_fixed, short=plots.short, nice=_nice, interval=_interval
+        n=count,
+        plural=plural,
+        share=share,
+        size=size,
+        fixed=_fixed,
+        short=plots.short,
+        nice=_nice,
+        interval=_interval,
     )
     style, script = _file("style.css"), _file("common.js") + _file(f"{name}.js")
     text = environment.get_template(f"{name}.html").render(

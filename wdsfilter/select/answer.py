@@ -21,6 +21,7 @@ from wdsfilter.select.duplicates import BEST_FIRST, first_of, without_near
 from wdsfilter.select.expression import Expression, compile_expression
 from wdsfilter.select.listed import fill_lists
 from wdsfilter.select.question import Question, draw_below, seeded
+from wdsfilter.select.remarks import remarks
 from wdsfilter.select.sources import ORIGIN, PLACED, Source, default_worth
 
 _ROWS_PER_GROUP = 4096
@@ -31,7 +32,7 @@ class Answer:
     """``rows`` rows at ``path``, of ``readable`` samples that could have been chosen.
 
     ``unseen`` counts the samples that a judge of the question never saw, since an earlier one rejected
-    them; ``by`` is the expression that said which is better, if one was needed.
+    them; ``by`` is the expression that said which is better, if one was needed; ``remarks`` are for a person.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Answer:
     readable: int
     unseen: Mapping[str, int]
     by: str | None
+    remarks: Sequence[str] = ()
 
 
 def worth(question: Question, sources: Sequence[Source]) -> str | None:
@@ -102,6 +104,7 @@ def _ask(
         if expression is not None:
             _check_type(connection, expression, option, kind, sources)
     readable, unseen = _counts(connection, sources, [e for e in (where, better) if e is not None])
+    said = tuple(remarks(connection, question, sources, readable))
     connection.execute(_candidates(question, sources, where, better))
     for number, step in enumerate(_steps(question, readable)):
         # Each step makes the table of the next one and frees its own.
@@ -111,7 +114,7 @@ def _ask(
     path = temporary / "answer.parquet"
     connection.execute(_rows(question, sources, path, only))
     _check_keys(connection)
-    return Answer(path, pq.read_metadata(path).num_rows, readable, unseen, by)
+    return Answer(path, pq.read_metadata(path).num_rows, readable, unseen, by, said)
 
 
 def _view(number: int, source: Source) -> str:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wdsfilter import storage
+from wdsfilter.counted import counted
 from wdsfilter.errors import InputError, ReadError
 from wdsfilter.output import OutputFolder
 from wdsfilter.ranges import Range, read_ranges
@@ -141,6 +142,6 @@ def unfinished(sources: Sequence[Source]) -> Iterator[str]:
         status = read_status(source.folder)
         if status.left or status.unread:
             yield (
-                f"{source.folder.root} is {status.state}: {status.done} of {status.total} shards were judged, "
+                f"{source.folder.root} is {status.state}: {status.done} of {counted(status.total, 'shard')} judged, "
                 "and only these are selected from"
             )

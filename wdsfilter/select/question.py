@@ -100,7 +100,7 @@ def _content(path: Path | None) -> str | None:
 def lines(path: Path) -> list[str]:
     """The lines of a list, without blank ones. Raises QuestionError."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # some editors begin a file with a mark
     except OSError as error:
         raise QuestionError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

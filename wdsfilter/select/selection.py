@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import BinaryIO, Literal
 
 from wdsfilter import fingerprint
+from wdsfilter.counted import counted
 from wdsfilter.errors import OutputError, QuestionError
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Output
@@ -60,8 +61,8 @@ class Selection:
         """
         root = folder.root.resolve() if isinstance(folder.root, Path) else folder.root
         for source in self.sources:
-            if source.folder.root == root:
-                raise OutputError(f"{folder.root} is selected from; choose another folder")
+            if source.folder.root == root or source.folder.holds(str(root)):
+                raise OutputError(f"{source.folder.root} is selected from; choose a folder that is not in it")
         record = self._record(per_shard)
         folder.probe()
         folder.remove_dead_temporaries()
@@ -124,15 +125,17 @@ class Selection:
         answer = ask(
             self.question, self.sources, temporary, memory=self.memory, threads=self.workers, only=only
         )
+        for remark in answer.remarks:
+            self.tell(remark)
         for judge, count in answer.unseen.items():
             self.tell(
-                f"{count:,} of {answer.readable:,} readable samples were never seen by {judge}: "
+                f"never seen by {judge}: {count:,} of {counted(answer.readable, 'readable sample')}, since "
                 f"an earlier judge rejected them. {self._way_to_fill(judge)}"
             )
         if not answer.rows:
-            raise QuestionError(f"none of {answer.readable:,} readable samples is chosen")
+            raise QuestionError(f"none of {counted(answer.readable, 'readable sample')} is chosen")
         by = f", the best by {answer.by}" if answer.by else ""
-        self.tell(f"{answer.rows:,} of {answer.readable:,} readable samples are chosen{by}")
+        self.tell(f"chosen: {answer.rows:,} of {counted(answer.readable, 'readable sample')}{by}")
         return answer
 
     def _way_to_fill(self, judge: str) -> str:

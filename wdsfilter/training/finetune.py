@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from wdsfilter.counted import counted
 from wdsfilter.engine.checkpoint import PROCESSOR, WEIGHTS, Checkpoint, locate, model_config
 from wdsfilter.engine.contract import FILE, Contract, OwnContract, read_contract
 from wdsfilter.engine.layout import build_layout, end_tokens, full_tokenizer
@@ -180,7 +181,7 @@ def _pairs(
         aside = Subset(found[1].pairs, range(len(found[1].keys)))
     if not len(trained):
         raise InputError("held_out.share leaves no pair to train on")
-    note(f"{len(trained):,} pairs to train on, {len(aside):,} held out")
+    note(f"{counted(len(trained), 'pair')} to train on, {len(aside):,} held out")
     for some in found:
         for reason in sorted({bad.reason for bad in some.unusable}):
             bad = [one for one in some.unusable if one.reason == reason]

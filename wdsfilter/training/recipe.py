@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from wdsfilter import recipe_errors
+from wdsfilter.counted import counted
 from wdsfilter.engine.contract import Contract
 from wdsfilter.errors import RecipeError
 from wdsfilter.recipe import Bytes, ShardPattern, Share, listed
@@ -159,7 +160,7 @@ def parse(raw: object, *, origin: str = "recipe") -> TrainRecipe | ScratchRecipe
         return kind.model_validate(raw)
     except ValidationError as error:
         mistakes = recipe_errors.explain(error, kind)
-    count = f"{origin}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
+    count = f"{origin}: {counted(len(mistakes), 'mistake')}"
     raise RecipeError("\n  ".join([count, *mistakes]))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.status import Status
 
+from wdsfilter.counted import counted
 from wdsfilter.progress import duration, speed
 from wdsfilter.samples import Unreadable
 from wdsfilter.trackers import Track
@@ -68,7 +69,7 @@ class Report:
         self._held_out = next((line["held_out"] for line in reversed(kept) if "held_out" in line), {})
         self._history.append((time.monotonic(), done * self._pairs_per_step))
         self._write({"step": done, "started": self._made_by})
-        self._say(f"going on after step {done} of {steps}" if done else f"{steps:,} steps")
+        self._say(f"going on after step {done} of {steps}" if done else counted(steps, "step"))
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """One more step is done."""
