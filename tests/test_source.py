@@ -217,6 +217,22 @@ def test_a_transport_error_is_no_damage(
     assert not any(isinstance(item, Damage) for item in seen)
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        pytest.param("red\x1b[31m.tar", r"red\\x1b\[31m", id="terminal-sequence"),
+        pytest.param("two\nlines.tar", r"two\\nlines", id="line-break"),
+        pytest.param("csi\x9b.tar", r"csi\\x9b", id="c1"),
+        pytest.param("caf\udce9.tar", r"caf\\udce9", id="not-utf8"),
+    ],
+)
+def test_names_that_cannot_be_printed_are_refused(name: str, shown: str, tmp_path: Path) -> None:
+    """A name that would command the terminal or break a list of shards is told, escaped, before anything is read."""
+    write_shard(tmp_path / name, pairs(1))
+    with pytest.raises(InputError, match=f"{shown}.*has to be UTF-8 without control characters"):
+        find_shards([Pattern(f"{tmp_path}/*.tar")])
+
+
 @pytest.mark.parametrize("url", ["{}/none.tar", "memory://none.tar"])
 def test_what_is_not_there_cannot_be_read(tmp_path: Path, url: str) -> None:
     """A shard that is gone is a ReadError, when it is asked for and when it is opened."""

@@ -19,6 +19,7 @@ from wdsfilter.errors import InputError
 _SPECIAL = re.compile(r"[{*?\[]")
 _GLOB = re.compile(r"[*?\[]")
 _BRACES = re.compile(r"{")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -46,9 +47,7 @@ def find_shards(patterns: Sequence[Pattern]) -> list[Shard]:
     """
     shards = [shard for pattern in patterns for shard in _matches(pattern)]
     for shard in shards:
-        printable = shard.url.encode("utf-8", "backslashreplace").decode()
-        if printable != shard.url:
-            raise InputError(f"{printable}: a shard's name has to be UTF-8")
+        _check_printable(shard.url)
     counts = Counter(shard.name for shard in shards)
     if clash := [name for name, count in counts.items() if count > 1]:
         urls = [shard.url for shard in shards if shard.name == clash[0]]
@@ -64,6 +63,13 @@ def find_shards(patterns: Sequence[Pattern]) -> list[Shard]:
 def seeded_order(shards: Iterable[Shard], seed: int) -> list[Shard]:
     """``shards`` in an order drawn by ``seed``, which does not move when others join them."""
     return sorted(shards, key=lambda s: hashlib.sha256(f"{seed}:{s.name}".encode()).digest())
+
+
+def _check_printable(url: str) -> None:
+    """Raise InputError where a name would break a list of names, or speak to the terminal that it is printed on."""
+    printable = _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], url)
+    if printable != url:
+        raise InputError(f"{printable}: a shard's name has to be UTF-8 without control characters")
 
 
 def _matches(pattern: Pattern) -> list[Shard]:
