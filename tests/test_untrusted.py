@@ -25,11 +25,12 @@ from wdsfilter.errors import JudgeError
 SECRET = "s3cr3t-t0ken"
 HTML = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
+_DEEDS = ("os.system", "subprocess.Popen", "os.exec", "os.spawn", "os.posix_spawn", "pickle.find_class")
 _watched: list[tuple[str, tuple[Any, ...]]] | None = None
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watched is not None and event in ("os.system", "subprocess.Popen", "pickle.find_class", "os.exec"):
+    if _watched is not None and event in _DEEDS:
         _watched.append((event, arguments))
 
 
@@ -156,8 +157,9 @@ def test_a_checkpoint_brings_no_code(
     assert deeds == []
 
 
-def test_a_report_shows_html_as_text(tmp_path: Path) -> None:
-    """Tags in keys, captions and json fields are text on the page, wherever they are shown."""
+@pytest.mark.parametrize("kind", ["report", "label", "compare"])
+def test_a_page_shows_html_as_text(kind: str, tmp_path: Path) -> None:
+    """Tags in keys, captions and json fields are text on every page, wherever they are shown."""
     members = []
     for number in range(6):
         key = f"{HTML.replace('/', '')}{number}"
@@ -170,8 +172,15 @@ def test_a_report_shows_html_as_text(tmp_path: Path) -> None:
     write_shard(tmp_path / "in/s.tar", members)
     shards = f"{tmp_path}/in/s.tar"
     assert run(tmp_path, "--shards", shards) == 0
-    assert main(["report", str(tmp_path / "out"), "--shards", shards]) == 0
-    page = next((tmp_path / "out").rglob("*.html")).read_text()
+    options = {"report": [], "label": ["--label", "6"], "compare": ["--compare", str(tmp_path / "other")]}[
+        kind
+    ]
+    if kind == "compare":
+        recipe = write_recipe(tmp_path, "judges: [scripted: {seed: 8, at_least: 5}]\nguard: off")
+        assert main(["run", str(recipe), "-o", str(tmp_path / "other"), "--shards", shards]) == 0
+    assert main(["report", str(tmp_path / "out"), "--shards", shards, *options]) == 0
+    page = (tmp_path / f"out/wdsfilter/{kind}.html").read_text()
+    assert "alert(1)" in page, "it is shown"
     for tag in ("<script>alert", "<script>alert(1)", "<img src=x", 'href="javascript:'):
         assert tag not in page
 
