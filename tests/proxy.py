@@ -20,14 +20,15 @@ _OF_A_CONNECTION = ("connection", "keep-alive", "transfer-encoding", "content-le
 class Fault:
     """What goes wrong with one answer; nothing does where nothing is said.
 
-    It is an error's of this ``status`` with this ``page`` (or the connection is closed, with NO_ANSWER),
-    ``carried_out`` or not. Its body breaks off after ``cut`` bytes. It tells a length that is ``longer``
+    It is an error's of this ``status`` with this ``page`` and ``retry_after`` (or the connection is closed,
+    with NO_ANSWER), ``carried_out`` or not. Its body breaks off after ``cut`` bytes. It tells a length that is ``longer``
     than its body; with less than 0 as much of the body's end is missing, too. ``stall`` seconds pass before it.
     ``meanwhile`` is called when the store has answered, and before anybody hears of it.
     """
 
     status: int = 200
     page: bytes = b""
+    retry_after: str = ""
     carried_out: bool = False
     cut: int | None = None
     longer: int = 0
@@ -86,6 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.told.fault(self.command, self.path)
         refused = fault.status != 200
         status, headers, data = fault.status, [("Content-Type", "text/plain")], fault.page
+        headers += [("Retry-After", fault.retry_after)] if fault.retry_after else []
         if not refused or fault.carried_out:
             answer = self._ask(body)
             status, headers, data = (status, headers, data) if refused else answer

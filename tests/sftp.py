@@ -29,7 +29,7 @@ class _Door(paramiko.ServerInterface):  # type: ignore[misc]
         self._fault = fault
 
     def check_auth_password(self, username: str, password: str) -> Any:
-        valid = (username, password) == (USER, PASSWORD) and self._fault("LOGIN", "").status == 200
+        valid = self._fault("LOGIN", "").status == 200 and (username, password) == (USER, PASSWORD)
         return paramiko.AUTH_SUCCESSFUL if valid else paramiko.AUTH_FAILED
 
     def get_allowed_auths(self, username: str) -> str:

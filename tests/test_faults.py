@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.proxy import NO_ANSWER, Fault
 from tests.runs import tree, write_recipe, write_shard
 from tests.s3 import CREDENTIALS
 from tests.test_object_output import stored_tree
-from wdsfilter import remote, retry, worklist
+from wdsfilter import remote, retry, storage, worklist
 from wdsfilter.cli import main
 from wdsfilter.shards.source import Shard, seeded_order
 
@@ -205,3 +206,15 @@ def test_writes_that_fail_lose_nothing(
     assert run_over(place, tmp_path, place.output, shards=FEW) == 0
     assert kept(place.output) == few_of(undisturbed)
     assert main(["verify", place.output, "--shards", place.shards + FEW]) == 0
+
+
+def test_a_store_that_asks_for_a_pause_gets_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry-After is obeyed wherever a store's library keeps it."""
+    if place.shards.startswith(("gs://", "sftp://")):
+        pytest.skip("nothing of it is kept")
+    slept: list[float] = []
+    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=slept.append))
+    place.proxy.faults = {CALM: [Fault(429, retry_after="7")]}
+    with storage.open_read(place.shards + CALM) as stream:
+        assert len(stream.read()) == SIZE
+    assert slept == [7.0]

@@ -35,7 +35,17 @@ _LASTING = (
     TypeError,
     AttributeError,
 )
-_LASTING_NAMES = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
+_LASTING_NAMES = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+        "AuthenticationException",  # paramiko's: who asks again with the same password may be locked out
+        "BadAuthenticationType",
+        "BadHostKeyException",
+        "PasswordRequiredException",
+    }
+)
 
 
 def persist(ask: Callable[[], T], between: Callable[[], object] = lambda: None) -> T:
@@ -88,9 +98,26 @@ def cause(error: BaseException) -> BaseException:
     return error
 
 
+def _retry_after(error: BaseException | None) -> str:
+    """What a store asked for by the header of that name, as each library keeps it; nothing where it did not."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        said = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        for headers in (
+            getattr(error, "headers", None),
+            getattr(response, "headers", None),
+            said.get("HTTPHeaders"),
+        ):
+            for name, value in (headers or {}).items():
+                if name.lower() == "retry-after":
+                    return str(value)
+        error = error.__cause__
+    return ""
+
+
 def pause(failures: int, error: BaseException) -> None:
     """Wait, longer after each of ``failures`` in a row, and as long as the store asked for within reason."""
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (failures - 1))
-    asked = (getattr(cause(error), "headers", None) or {}).get("Retry-After", "")
+    asked = _retry_after(error)
     least = min(LONGEST_PAUSE, float(asked)) if asked.isascii() and asked.isdigit() else 0.0
     time.sleep(least + random.uniform(0, longest))
