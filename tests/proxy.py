@@ -21,8 +21,9 @@ class Fault:
     """What goes wrong with one answer; nothing does where nothing is said.
 
     It is an error's of this ``status`` with this ``page`` and ``retry_after`` (or the connection is closed,
-    with NO_ANSWER), ``carried_out`` or not. Its body breaks off after ``cut`` bytes. It tells a length that is ``longer``
-    than its body; with less than 0 as much of the body's end is missing, too. ``stall`` seconds pass before it.
+    with NO_ANSWER), ``carried_out`` or not. Its body breaks off after ``cut`` bytes. It tells a length that is
+    ``longer`` than its body; with less than 0 as much of the body's end is missing, too. ``stall`` seconds pass
+    before it.
     ``meanwhile`` is called when the store has answered, and before anybody hears of it.
     """
 

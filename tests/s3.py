@@ -27,7 +27,7 @@ class Gate:
 
     ``requests`` are all methods and paths so far, ``sent`` the bytes of answers to GET; ``deaf`` drops
     conditions, as some stores do; ``lost`` writes are carried out and answered with an error; ``failing``
-    requests are not carried out.
+    requests are not carried out, nor those whose path has ``closed`` in it.
     """
 
     def __init__(self, application: Application) -> None:
@@ -41,14 +41,15 @@ class Gate:
         self.deaf = False
         self.lost = 0
         self.failing = 0
+        self.closed = ""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.requests.append((method, path))
         if self.deaf:
             environ.pop("HTTP_IF_NONE_MATCH", None)
-        if self.failing:
-            self.failing -= 1
+        if self.failing or (self.closed and self.closed in path):
+            self.failing = max(self.failing - 1, 0)
             start_response("503 Slow Down", [("Content-Length", "0")])
             return []
         if method not in ("PUT", "POST", "DELETE"):

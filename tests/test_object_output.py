@@ -268,6 +268,21 @@ def test_an_answer_that_got_lost_is_no_second_write(bucket: str, s3: Gate, tmp_p
     assert not (folder.claims / "s.tar.json").exists()
 
 
+def test_a_store_that_does_not_answer_is_no_damage(
+    arguments: list[str], bucket: str, s3: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither is its ledger called none, nor a run done of which the list of shards cannot be read."""
+    out = f"{bucket}/out"
+    assert main([*arguments, out]) == 0
+    capsys.readouterr()
+    for command, closed in (("verify", "/ledger/s"), ("status", "/ledger/s"), ("status", "/events/shards-")):
+        s3.closed = closed
+        assert main([command, out]) == 1
+        said = capsys.readouterr()
+        assert "Service Unavailable" in said.err
+        assert "remove" not in said.err + said.out
+
+
 def test_a_stale_claim_in_a_store_is_taken_over(bucket: str) -> None:
     """A claim whose counter stands still is free after a while; a beating one is not."""
     folder = OutputFolder(f"{bucket}/out")
@@ -279,6 +294,55 @@ def test_a_stale_claim_in_a_store_is_taken_over(bucket: str) -> None:
         while not observer.take("dead.tar"):
             assert not observer.take("alive.tar")
             assert time.monotonic() < deadline
+
+
+def test_a_claim_has_one_owner(bucket: str) -> None:
+    """Of two who reach for a shard one gets it each time, and its heartbeats stay its own."""
+    race_for_claims(f"{bucket}/out", 20)
+
+
+@pytest.mark.nightly
+def test_a_claim_has_one_owner_a_thousand_times(bucket: str) -> None:
+    """The same, as often as the promise says."""
+    race_for_claims(f"{bucket}/out", 1000)
+
+
+def race_for_claims(output: str, times: int) -> None:
+    """So many races of two owners for a claim: free, or left by one who beats no more; the winner's heart beats on."""
+    owners = [Claims(OutputFolder(output), stale_after=0.0) for _ in range(2)]
+    dead = Claims(OutputFolder(output))
+    for number in range(times):
+        name = f"s-{number:04d}.tar"
+        if number % 4 == 3:
+            assert dead.take(name)
+            assert not any(owner.take(name) for owner in owners), "seen for the first time, it may be alive"
+        taken = raced([partial(owner.take, name) for owner in owners])
+        holder = ObjectPath(f"{output}/wdsfilter/claims/{name}.json")
+        owned = [json.loads(holder.read_bytes())["token"] == owner._token for owner in owners]
+        if number % 4 == 3:
+            assert any(taken), "nobody took what nobody holds"
+        else:
+            assert taken == owned
+            assert sum(taken) == 1
+        [at] = [position for position, owns in enumerate(owned) if owns]
+        raced([owners[at].beat_once, partial(owners[1 - at].release, name)])
+        found = json.loads(holder.read_bytes())
+        assert (found["token"], found["beat"] > 0) == (owners[at]._token, True), "who lost touches nothing"
+        for owner in owners:
+            owner.release(name)
+        assert not holder.exists()
+
+
+def raced(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What each call gives, all of which begin at once."""
+    gate = threading.Barrier(len(calls))
+
+    def one(call: Callable[[], T]) -> T:
+        gate.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(one, calls))
 
 
 @pytest.mark.parametrize(

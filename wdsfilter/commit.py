@@ -87,8 +87,10 @@ class ShardOutput:
         self._ledger.close(header)
         hit("ledger.written")
         final = self._folder.ledger(self._shard.name)
-        if not storage.put_if_absent(self._ledger_path, final):
-            header = ledger.read_header(final)
+        if storage.put_if_absent(self._ledger_path, final):
+            self._folder.committed(self._shard.name, header)
+        else:
+            header = self._folder.header(self._shard.name)
         hit("ledger.linked")
         if header.output is not None:
             if header.output == output:
@@ -113,7 +115,7 @@ class ShardOutput:
 
 def is_complete(folder: OutputFolder, name: str) -> bool:
     """Whether a shard that has a ledger has an output shard of the size that its ledger speaks of."""
-    output = ledger.read_header(folder.ledger(name)).output
+    output = folder.header(name).output
     try:
         return output is None or folder.shard(name).stat().st_size == output.size
     except FileNotFoundError:
@@ -123,7 +125,7 @@ def is_complete(folder: OutputFolder, name: str) -> bool:
 def rebuild(folder: OutputFolder, shard: Shard, recipe: Recipe) -> None:
     """Make the output shard of a committed ledger from its input. Raises OutputError, ReadError."""
     path = folder.ledger(shard.name)
-    header = ledger.read_header(path)
+    header = folder.header(shard.name)
     assert header.output is not None, "nothing to rebuild"
     temporary = folder.temporary()
     tar = ShardWriter(temporary)

@@ -74,7 +74,7 @@ class ObjectPath:
         return True
 
     def stat(self) -> ObjectStat:
-        return ObjectStat(int(self._asked(lambda store, path: store.info(path))["size"]))
+        return ObjectStat(self._asked(_size))
 
     def read_bytes(self) -> bytes:
         return self._asked(lambda store, path: bytes(store.cat_file(path)))
@@ -100,6 +100,16 @@ class ObjectPath:
             found = ObjectPath(url)
             if fnmatch(found.name, pattern):
                 yield found
+
+    def sizes(self) -> dict[str, int]:
+        """Sizes of all objects below this name, in any folder, by their URLs."""
+
+        def find(store: Any, path: str) -> dict[str, int]:
+            found = store.find(path, detail=True)
+            urls = remote.urls(self.url, store, path, found)
+            return dict(zip(urls, (int(found[name]["size"]) for name in sorted(found)), strict=True))
+
+        return self._asked(find, remote.LISTING)
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
@@ -171,6 +181,14 @@ class ObjectPath:
             raise
         except Exception as error:  # every store has exceptions of its own
             raise StoreError(f"{shown(self.url)}: {remote.reason(error)}") from error
+
+
+def _size(store: Any, path: str) -> int:
+    """An object's size. Raises FileNotFoundError, of S3 without listing what else might be meant by that name."""
+    if "s3" not in store.protocol:
+        return int(store.info(path)["size"])
+    bucket, key, _ = store.split_path(path)
+    return int(store.call_s3("head_object", Bucket=bucket, Key=key)["ContentLength"])
 
 
 def _completes_over(store: Any, path: str) -> bool:

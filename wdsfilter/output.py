@@ -9,20 +9,23 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from wdsfilter import storage
+from wdsfilter import ledger, storage
 from wdsfilter.errors import OutputError
 from wdsfilter.failpoints import hit
 from wdsfilter.launch import is_running, process_name
+from wdsfilter.ledger import Header
 from wdsfilter.objects import ObjectPath
 from wdsfilter.storage import StoredPath
 
-_COPIED_AT_ONCE = 16
+T = TypeVar("T")
+
+_ASKED_AT_ONCE = 16  # objects of a store
 
 
 class OutputFolder:
@@ -48,12 +51,31 @@ class OutputFolder:
         self._token = f"{process_name()}.{secrets.token_hex(4)}"
         self._count = itertools.count()
         self._begun = False
+        self._headers: dict[str, Header] = {}
 
     def shard(self, name: str) -> StoredPath:
         return self.root / name
 
     def ledger(self, name: str) -> StoredPath:
         return self.ledgers / f"{name.removesuffix('.tar')}.parquet"
+
+    def header(self, name: str) -> Header:
+        """What a shard's ledger says, which is read once: a committed ledger never changes. Raises OutputError."""
+        if name not in self._headers:
+            self._headers[name] = ledger.read_header(self.ledger(name))
+        return self._headers[name]
+
+    def committed(self, name: str, header: Header) -> None:
+        """This process committed a shard's ledger, which therefore need not be read."""
+        self._headers[name] = header
+
+    def of_each(self, ask: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+        """``ask(name)`` of each shard, by name; many are asked at once where this folder lies in a store."""
+        names = list(names)
+        if isinstance(self.root, Path):
+            return {name: ask(name) for name in names}
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            return dict(zip(names, pool.map(ask, names), strict=True))
 
     def findings(self) -> dict[str, Any]:
         """What the judges' checks found, by judge. Raises OutputError where that cannot be read."""
@@ -89,6 +111,14 @@ class OutputFolder:
         for folder in sorted(path for path in used if path == self.root or self.root in path.parents):
             storage.check_writable(folder)
 
+    def check_all_free(self, names: Iterable[str]) -> None:
+        """The same of many, of which a store is asked by listings."""
+        if isinstance(self.root, ObjectPath):
+            names = self.shard_sizes().keys() & set(names)
+            names -= set(self.shard_names())
+        for name in names:
+            self.check_free(name)
+
     def name_of(self, path: StoredPath) -> str:
         """What a file of this folder is called below it."""
         return str(path).removeprefix(str(self.root)).lstrip("/")
@@ -104,6 +134,15 @@ class OutputFolder:
         start = f"{self.name_of(self.ledgers)}/"
         found = (self.name_of(path).removeprefix(start) for path in self.ledgers.rglob("*.parquet"))
         return sorted(f"{name.removesuffix('.parquet')}.tar" for name in found)
+
+    def shard_sizes(self) -> dict[str, int]:
+        """Sizes of all output shards that are there, by name."""
+        if isinstance(self.root, Path):
+            found = {str(path): path.stat().st_size for path in self.root.rglob("*.tar")}
+        else:
+            found = {url: size for url, size in self.root.sizes().items() if url.endswith(".tar")}
+        names = {str(path).removeprefix(str(self.root)).lstrip("/"): size for path, size in found.items()}
+        return {name: size for name, size in names.items() if not name.startswith("wdsfilter/")}
 
     def local_ledgers(self, names: Iterable[str]) -> dict[str, Path]:
         """The ledgers of these shards as local files, named alike below one folder.
@@ -122,8 +161,7 @@ class OutputFolder:
             copy.write_bytes(path.read_bytes())
             return copy
 
-        with ThreadPoolExecutor(_COPIED_AT_ONCE) as pool:
-            return dict(zip(names, pool.map(copied, names), strict=True))
+        return self.of_each(copied, names)
 
     def temporary(self) -> Path:
         """A fresh name for a file that nobody else will touch.

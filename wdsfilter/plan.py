@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from wdsfilter import fingerprint, ledger, scores, storage
+from wdsfilter import fingerprint, scores, storage
 from wdsfilter.commit import Fingerprints
 from wdsfilter.errors import InputError, OutputError, ReadError
 from wdsfilter.judges import Runtime
@@ -102,7 +102,7 @@ def _check_places(shards: Sequence[Shard], folder: OutputFolder) -> None:
     for shard in shards:
         if folder.holds(shard.url):
             raise OutputError(f"{shard.url} lies in the output folder {folder.root}; choose another one")
-        folder.check_free(shard.name)
+    folder.check_all_free(shard.name for shard in shards)
 
 
 def _spooled(shard: Shard, folder: OutputFolder) -> Shard:
@@ -186,7 +186,8 @@ def check_record(job: Job) -> None:
 
 def _check_inputs(job: Job) -> None:
     """Raise InputError where an input shard is not the one that its ledger was made of."""
-    judged = [shard for shard in job.shards if job.folder.ledger(shard.name).exists()]
+    there = set(job.folder.shard_names())
+    judged = [shard for shard in job.shards if shard.name in there]
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
         for shard, change in zip(judged, pool.map(partial(_change, job.folder), judged), strict=True):
             if change is not None:
@@ -197,7 +198,7 @@ def _check_inputs(job: Job) -> None:
 
 
 def _change(folder: OutputFolder, shard: Shard) -> str | None:
-    then = ledger.read_header(folder.ledger(shard.name)).input
+    then = folder.header(shard.name).input
     try:
         now = storage.stat(shard.url)
     except ReadError:  # gone, and not needed any more

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wdsfilter.commit import is_complete
 from wdsfilter.errors import OutputError
 from wdsfilter.events import read_events
 from wdsfilter.filled import fill_of
@@ -65,7 +64,9 @@ def read_status(folder: OutputFolder) -> Status:
     starts = [position for position, event in enumerate(events) if event["event"] == "started"]
     latest = events[starts[-1]] if starts else {}
     names = {*tally.headers, *_expected(folder, latest)}
-    done = {name for name in tally.headers if is_complete(folder, name)}
+    sizes = folder.shard_sizes()
+    wanted = {name: header.output.size for name, header in tally.headers.items() if header.output is not None}
+    done = {name for name in tally.headers if sizes.get(name) == wanted.get(name, sizes.get(name))}
     # What an earlier launch could not read, this one may be reading.
     unread = {
         str(event.get("shard")): str(event.get("error"))

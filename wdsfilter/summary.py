@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from wdsfilter import ledger
 from wdsfilter.counted import counted
 from wdsfilter.failpoints import hit
 from wdsfilter.fingerprint import canonical
 from wdsfilter.ledger import Counts, Header
+from wdsfilter.objects import ObjectPath
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Tolerate
 from wdsfilter.shards.index import index_files
@@ -34,9 +34,9 @@ class Tally:
     counts: Counts = field(default_factory=Counts)
 
     def refresh(self) -> Tally:
-        for name in self.folder.shard_names():
-            if name not in self.headers:
-                self.add(name, ledger.read_header(self.folder.ledger(name)))
+        new = [name for name in self.folder.shard_names() if name not in self.headers]
+        for name, header in self.folder.of_each(self.folder.header, new).items():
+            self.add(name, header)
         return self
 
     def add(self, name: str, header: Header) -> None:
@@ -95,12 +95,14 @@ def _summary(tally: Tally) -> Mapping[str, Any]:
         "shards": len(tally.headers),
         "damaged": {name: asdict(h.damage) for name, h in tally.damaged.items() if h.damage is not None},
         "records": {path.name: file_sha256(path) for path in records},
-        "ledgers": {name: file_sha256(tally.folder.ledger(name)) for name in sorted(tally.headers)},
+        "ledgers": folder.of_each(lambda name: file_sha256(folder.ledger(name)), sorted(tally.headers)),
     }
 
 
 def file_sha256(path: StoredPath) -> str:
     """Hexadecimal SHA-256 of a file."""
+    if isinstance(path, ObjectPath):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
