@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import pytest
@@ -24,6 +27,8 @@ from wdsfilter.objects import ObjectPath
 from wdsfilter.output import OutputFolder
 from wdsfilter.select import selection
 from wdsfilter.select.cut import claim_folder
+
+T = TypeVar("T")
 
 
 def stored_tree(output: str) -> dict[str, str]:

@@ -124,14 +124,17 @@ class Claims:
 
     def _beat(self) -> None:
         while not self._closed.wait(self.stale_after / _BEATS_PER_STALE):
-            with self._lock:  # so that no claim is released between the look and the write
-                for name in self._held:
-                    self._held[name] += 1
-                    if self._read(name).get("token") == self._token:
-                        with suppress(
-                            OSError, OutputError
-                        ):  # a sign of life that is missed is made up for by the next
-                            self._folder.replace(self._content(self._held[name]), self._path(name))
+            self.beat_once()
+
+    def beat_once(self) -> None:
+        """Move the counter of each claim that is still ours."""
+        with self._lock:  # so that no claim is released between the look and the write
+            for name in self._held:
+                self._held[name] += 1
+                if self._read(name).get("token") == self._token:
+                    # A sign of life that is missed is made up for by the next.
+                    with suppress(OSError, OutputError):
+                        self._folder.replace(self._content(self._held[name]), self._path(name))
 
     def _content(self, beat: int) -> bytes:
         owner = {
