@@ -15,6 +15,7 @@ from typing import Any
 import fsspec
 import pytest
 
+import wdsfilter
 from tests.runs import OUTSIDE, finished, make_shards, start, tree, write_recipe
 from tests.s3 import Gate, new_bucket, speak_to
 from tests.selections import exported, run_here, select
@@ -137,6 +138,8 @@ def test_a_fill_in_a_store(bucket: str, tmp_path: Path) -> None:
     assert tree(tmp_path / "run") == {name: sha for name, sha in filled.items() if "/events/" not in name}
     keys = exported([f"{bucket}/run"], tmp_path / "keys.txt", "--where", "scripted.score >= 1")
     assert len(keys) == 24
+    table = wdsfilter.read_ledger(f"{bucket}/run", columns=["key", "scripted.score"])
+    assert (len(table), table["scripted.score"].null_count) == (24, 0)
 
 
 def test_a_selection_reads_what_it_wants(bucket: str, s3: Gate, tmp_path: Path) -> None:

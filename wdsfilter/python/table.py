@@ -19,11 +19,11 @@ from wdsfilter.output import OutputFolder
 def read_ledger(run: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a run's (or a selection's) ledgers, and ``shard``, the shard that each belongs to, in front.
 
-    By shard and place, with what a fill of the run added; ``columns`` may name fields of a judge, which are columns
-    of that name then (``vlm.score``), and are worth naming where there are millions of rows. Raises OutputError
-    where there is no ledger, one of the files is none, or a column is not there.
+    ``run`` is its folder's path or URL.     Rows come by shard and place, with what a fill of the run added; ``columns`` may
+    name fields of a judge, which are columns of that name then (``vlm.score``), and are worth naming where there are
+    millions of rows. Raises OutputError where there is no ledger, one of the files is none, or a column is not there.
     """
-    folder = OutputFolder(Path(run))
+    folder = OutputFolder(run if isinstance(run, str) else Path(run))  # a URL, too
     best = best_ledgers(folder, fill_of(folder))
     if not best:
         raise OutputError(f"{folder.root} has no ledgers: it is no run's folder, or nothing is done yet")
@@ -34,7 +34,7 @@ def read_ledger(run: str | os.PathLike[str], columns: Sequence[str] | None = Non
 def _rows(folder: OutputFolder, name: str, columns: Sequence[str] | None) -> pa.Table:
     path = folder.ledger(name)
     count = read_header(path).counts.samples
-    with pq.ParquetFile(path) as file:
+    with path.open("rb") as stored, pq.ParquetFile(stored) as file:
         table = file.read(columns=columns)
     shard = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), [name])
     try:
