@@ -19,9 +19,10 @@ from wdsfilter.output import OutputFolder
 def read_ledger(run: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a run's (or a selection's) ledgers, and ``shard``, the shard that each belongs to, in front.
 
-    ``run`` is its folder's path or URL.     Rows come by shard and place, with what a fill of the run added; ``columns`` may
-    name fields of a judge, which are columns of that name then (``vlm.score``), and are worth naming where there are
-    millions of rows. Raises OutputError where there is no ledger, one of the files is none, or a column is not there.
+    ``run`` is its folder's path or URL. Rows come by shard and place, with what a fill of the run added; ``columns``
+    may name fields of a judge, which are columns of that name then (``vlm.score``), and are worth naming where there
+    are millions of rows. Raises OutputError where there is no ledger, one of the files is none, or a column is not
+    there.
     """
     folder = OutputFolder(run if isinstance(run, str) else Path(run))  # a URL, too
     best = best_ledgers(folder, fill_of(folder))
