@@ -18,6 +18,7 @@ from transformers.utils import logging as progress
 
 from wdsfilter.engine.attention import PACKED, place_of_bounds
 from wdsfilter.engine.checkpoint import WEIGHTS, Checkpoint, architecture
+from wdsfilter.engine.eight_bits import to_eight_bits
 from wdsfilter.engine.last_layer import LastLayer
 from wdsfilter.engine.model import Model
 from wdsfilter.engine.pixels import PatchPlan
@@ -30,9 +31,16 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 def load_model(
     checkpoint: Checkpoint, plan: PatchPlan, *, image_pad: int, end_tokens: tuple[int, int], device: str,
-    dtype: str, threads: int | None,
+    dtype: str, threads: int | None, eight_bits: bool = False,
 ) -> Model:  # fmt: skip
-    """The checkpoint's weights on ``device`` in ``dtype`` (see :func:`resolve_dtype`). Raises JudgeError."""
+    """The checkpoint's weights on ``device`` in ``dtype`` (see :func:`resolve_dtype`). Raises JudgeError.
+
+    ``eight_bits``: both towers' linear layers compute in int8 (:mod:`wdsfilter.engine.eight_bits`). On a CPU only.
+    """
+    if eight_bits and torch.device(device).type != "cpu":
+        raise JudgeError(
+            f"weights: int8 is for a CPU, this is {device}; accepted there: weights: stored, dtype: bf16"
+        )
     network = pretrained(
         network_class(checkpoint), checkpoint, device=device, dtype=dtype, attn_implementation="sdpa"
     )
@@ -42,7 +50,10 @@ def load_model(
         raise JudgeError(f"{checkpoint.folder}: its config.json is of transformers 5; this is {found}")
     if network.device.type == "cpu":
         _check_widths(checkpoint, network.config)
-    return build_model(network, plan, image_pad=image_pad, end_tokens=end_tokens, threads=threads)
+    model = build_model(network, plan, image_pad=image_pad, end_tokens=end_tokens, threads=threads)
+    if eight_bits:
+        to_eight_bits(network.model)
+    return model
 
 
 def build_model(

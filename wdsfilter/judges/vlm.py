@@ -78,6 +78,7 @@ class Options(JudgeOptions, Contract):
     resize: Literal["pillow", "torch"] = "pillow"
     scaled_decoding: bool = False
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    weights: Literal["stored", "int8"] = "stored"
     max_tokens_per_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     window: int = Field(default=256, ge=1)
     check: Check = Check()
@@ -240,6 +241,7 @@ def _packed(options: Options, runtime: Runtime, own: OwnContract | None) -> dict
         device=runtime.device,
         dtype=options.dtype,
         threads=runtime.threads,
+        eight_bits=options.weights == "int8",
     )
     prepare = Prepare(layout, plan, own.mark if own else None, options.scaled_decoding)
     return {"model": loaded, "prepare": prepare, "readout": readout, "answers": answers}
@@ -254,6 +256,8 @@ def _padded(options: Options, runtime: Runtime, own: OwnContract | None) -> dict
 
     model, processor = _checkpoints(options)
     config = stock_config(model)
+    if options.weights == "int8":
+        raise JudgeError(f"{model.folder}: weights: int8 is for Qwen2-VL and Qwen2.5-VL; accepted: stored")
     prepare = build_prepare(
         processor,
         system=options.system,
