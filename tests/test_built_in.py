@@ -62,12 +62,15 @@ def test_it_looks_and_reads(judge: VlmJudge) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked there only")
 @pytest.mark.parametrize("resize", ["pillow", "torch"])
 def test_its_workers_are_forked(resize: Literal["pillow", "torch"]) -> None:
-    """Nothing that it loads starts a thread: a pair that takes its worker down costs a fork, not a start."""
+    """A pair that takes its worker down costs a fork: nothing starts a thread, nothing is loaded again."""
     prepare = vlm.load(vlm.Options(model=BUILT_IN, resize=resize), Runtime(wanted="cpu")).prepare
     pair = draw_pair("fork")
-    with Workers([prepare, prepares.obey], 1) as workers:
+    with Workers([prepare, prepares.obey, prepares.surroundings], 1) as workers:
+        ((_, seen),) = workers.prepared(2, [Pair("c", b"", "")], lambda pair: pair, lookahead=1)
         ((_, ready),) = workers.prepared(0, [Pair("a", pair.image, "")], lambda pair: pair, lookahead=1)
         ((_, told),) = workers.prepared(1, [Pair("b", b"", "command")], lambda pair: pair, lookahead=1)
+    assert isinstance(seen, Prepared)
+    assert seen.value["torch"] == (resize == "torch"), "before its first pair"
     assert isinstance(ready, Prepared)
     assert isinstance(told, Prepared)
     assert "forkserver" in told.value

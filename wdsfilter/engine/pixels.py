@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -38,6 +38,9 @@ class PatchPlan:
     mean: tuple[float, ...] = _CLIP_MEAN
     std: tuple[float, ...] = _CLIP_STD
     resize: Resize = "pillow"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, tuple(getattr(self, field.name) for field in fields(self))
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) after resizing: multiples of patch * merge within the pixel bounds.
@@ -71,6 +74,14 @@ class PatchPlan:
         # block row and column, patch row and column, channel, y
         ordered = np.ascontiguousarray(lines.transpose(1, 4, 2, 5, 0, 3))
         return ordered.view(np.uint8).reshape(rows * columns, 3 * patch * patch), (rows, columns)
+
+
+def _remade(*values: Any) -> PatchPlan:
+    """A plan in another process. What it takes long to import is imported now: workers are forked after that."""
+    plan = PatchPlan(*values)
+    if plan.resize == "torch":
+        import torch  # noqa: F401  # for _by_torch
+    return plan
 
 
 def _planes(image: Image.Image) -> npt.NDArray[np.uint8]:
