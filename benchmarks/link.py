@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 LATENCY = 0.020
@@ -59,9 +58,9 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of such a server over ``folder``, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.link", str(folder)]
+def serving(module: str, argument: str) -> Iterator[str]:
+    """The address of a server, which is a process of its own: ``python -m MODULE ARGUMENT``."""
+    command = [sys.executable, "-m", module, argument]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None

@@ -2,7 +2,7 @@
 
 - ``link``: a run over shards behind a line of 20 ms and 30 MB/s, with a judge that only sleeps, against the
   longer of the two alone: all its sleep, and reading all shards over that line.
-- ``list``: a folder of 100,000 objects in an S3 server (moto's), listed by a process of its own: seconds, and the
+- ``list``: a folder of 100,000 objects in an S3 server (``crowded``), listed by a process of its own: seconds, and the
   memory that it takes more than to list nothing.
 
     python -m benchmarks.storage link [--rounds 3] [--pairs 3000]
@@ -18,14 +18,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
-from benchmarks.link import LATENCY, RATE, served
+from benchmarks.link import LATENCY, RATE, serving
 from benchmarks.overlap import make_shards, planned
 from benchmarks.select import peak
 from wdsfilter import pipeline, storage
@@ -56,7 +53,7 @@ def link_part(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(temporary)
         paths = make_shards(folder / "shards", options.pairs, options.pairs // 6)
         size = sum(Path(path).stat().st_size for path in paths)
-        with served(folder / "shards") as address:
+        with serving("benchmarks.link", str(folder / "shards")) as address:
             shards = [f"{address}/{Path(path).name}" for path in paths]
             for _ in range(options.rounds):
                 reading = measure.seconds(lambda: read_all(shards))
@@ -77,34 +74,19 @@ def link_part(options: argparse.Namespace) -> dict[str, Any]:
     return {"input": facts, "ratios": {name: measure.spread(values) for name, values in found.items()}}
 
 
-@contextmanager
-def full_bucket(objects: int) -> Iterator[dict[str, str]]:
-    """The environment in which a process speaks to an S3 server with so many objects in ``s3://bucket/full/``."""
-    from moto.core.models import DEFAULT_ACCOUNT_ID
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from moto.s3.models import s3_backends
-    from werkzeug.serving import make_server
-
-    store = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
-    store.create_bucket("bucket", "us-east-1")
-    for number in range(objects):
-        store.put_object("bucket", f"full/cc12m-train-{number:06d}.tar", b"x")
-    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-    finally:
-        server.shutdown()
-        server.server_close()
+def variables_of(address: str) -> dict[str, str]:
+    """The environment in which a process speaks to an S3 server."""
+    return {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
 
 
 def list_part(options: argparse.Namespace) -> dict[str, Any]:
-    with full_bucket(options.objects) as variables:
+    with serving("benchmarks.crowded", str(options.objects)) as address:
+        variables = variables_of(address)
         spent = {}
         for pattern in ("s3://bucket/none-*.tar", "s3://bucket/full/*.tar", "s3://bucket/full/"):
             command = [sys.executable, "-m", "benchmarks.storage", "list-of", pattern]
@@ -156,9 +138,7 @@ def main() -> None:
     if options.dry:
         print(json.dumps(result, indent=2))
     else:
-        measure.save(
-            f"storage_{options.part}", result, ("fsspec", "s3fs", "aiohttp", "moto"), module="storage"
-        )
+        measure.save(f"storage_{options.part}", result, ("fsspec", "s3fs", "aiohttp"), module="storage")
 
 
 if __name__ == "__main__":

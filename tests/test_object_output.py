@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +19,7 @@ import fsspec
 import pytest
 
 import wdsfilter
-from tests.runs import OUTSIDE, finished, make_shards, start, tree, write_recipe
+from tests.runs import OUTSIDE, environment, finished, make_shards, start, tree, write_recipe
 from tests.s3 import Gate, new_bucket, speak_to
 from tests.selections import exported, run_here, select
 from tests.shards import jpeg, pairs, tar_bytes
@@ -248,6 +251,38 @@ def race_once(files: Sequence[Path], name: ObjectPath) -> None:
         thread.join()
     assert len(won) == 1
     assert name.read_bytes() == won[0].read_bytes()
+
+
+UPLOAD = """
+import sys
+from pathlib import Path
+from wdsfilter import objects
+objects._PART = 5 << 20
+objects.ObjectPath(sys.argv[1]).put_if_absent(Path(sys.argv[2]))
+"""
+
+
+def test_a_kill_between_the_parts_of_an_upload_leaves_nothing(bucket: str, tmp_path: Path) -> None:
+    """What went up in parts is not there before all of it is, and the name can be given by the next."""
+    file, target = tmp_path / "file", ObjectPath(f"{bucket}/file")
+    with file.open("wb") as sparse:
+        sparse.truncate(100 << 20)
+    store, name = fsspec.core.url_to_fs(bucket)
+    process = subprocess.Popen([sys.executable, "-c", UPLOAD, str(target), str(file)], env=environment())
+    parts: list[Any] = []
+    while not parts:
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.02)
+        for upload in store.call_s3("list_multipart_uploads", Bucket=name).get("Uploads", []):
+            known = {"Bucket": name, "Key": "file", "UploadId": upload["UploadId"]}
+            parts = store.call_s3("list_parts", **known).get("Parts", [])
+    process.kill()
+    process.wait()
+    assert not target.exists()
+    assert stored_tree(bucket) == {}
+    os.truncate(file, 10)
+    assert target.put_if_absent(file)
+    assert target.stat().st_size == 10
 
 
 def test_a_store_that_overwrites_is_refused(bucket: str, s3: Gate, tmp_path: Path) -> None:
