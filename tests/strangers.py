@@ -207,9 +207,11 @@ def tiny_gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "bos_token": "<bos>",
         "eos_token": "<end_of_turn>",
         "pad_token": "<pad>",
-        "boi_token": "<start_of_image>",
-        "eoi_token": "<end_of_image>",
-        "image_token": "<image_soft_token>",
+        "extra_special_tokens": {
+            "boi_token": "<start_of_image>",
+            "eoi_token": "<end_of_image>",
+            "image_token": "<image_soft_token>",
+        },
     }
     _save(
         _random(Gemma3ForConditionalGeneration, config),
@@ -242,7 +244,8 @@ def _save(
     named = {
         "preprocessor_config.json": images,
         "processor_config.json": processor,
-        "tokenizer_config.json": tokenizer,
+        # 4.57 gives types of tokens unless told otherwise
+        "tokenizer_config.json": tokenizer | {"model_input_names": ["input_ids", "attention_mask"]},
     }
     for name, content in named.items():
         (folder / name).write_text(json.dumps(content))

@@ -243,6 +243,17 @@ def test_what_cannot_be_run_is_named(
     assert "\n" not in str(caught.value)
 
 
+def test_what_the_model_does_not_take_is_left_out(answering_llava: Path, tmp_path: Path) -> None:
+    """A tokenizer that tells types of tokens goes with a model that knows none."""
+    shutil.copytree(answering_llava, tmp_path / "typed")
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    _say("tokenizer_config.json", model_input_names=names)(tmp_path / "typed")
+    judge = load(tmp_path / "typed")
+    rows = ready(judge, PAIRS[:2])
+    assert all("token_type_ids" in row.along for row in rows)
+    assert judge.generate(rows) == load(answering_llava).generate(rows)
+
+
 def test_a_prompt_that_spells_a_control_token_is_refused(answering_llava: Path) -> None:
     """An image token in the prompt would be a second image."""
     with pytest.raises(JudgeError, match=r"<\|image_pad\|>"):

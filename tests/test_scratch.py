@@ -37,7 +37,7 @@ def test_what_comes_out_is_a_checkpoint(trained: Path) -> None:
     """Stock transformers loads it, and its contract says for what it answers."""
     from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
-    network = Qwen2VLForConditionalGeneration.from_pretrained(trained / "judge")
+    network = Qwen2VLForConditionalGeneration.from_pretrained(trained / "judge", dtype="auto")
     assert str(network.dtype) == "torch.float16"
     assert AutoTokenizer.from_pretrained(trained / "judge").encode("10", add_special_tokens=False)[1:]
     contract = json.loads((trained / "judge/judge.json").read_text())

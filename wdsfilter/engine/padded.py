@@ -33,13 +33,14 @@ from wdsfilter.errors import JudgeError
 
 @dataclass(frozen=True, slots=True)
 class PaddedModel:
-    """A loaded checkpoint of any architecture. ``ends`` are the ids that end an answer, ``pad`` is what pads."""
+    """A loaded checkpoint of any architecture. ``ends`` are the ids that end an answer, ``pad`` is what pads,
+    ``takes`` are names of what its forward takes."""
 
     network: Any
     device: torch.device
     ends: tuple[int, ...]
     pad: int
-    picks: bool
+    takes: frozenset[str]
     threads: ThreadPoolExecutor | None
 
     def log_p(self, batch: Sequence[Ready], readout: Readout) -> list[LogP]:
@@ -68,7 +69,7 @@ class PaddedModel:
             ]
         )
         columns, at = np.unique(wanted[:, 1], return_inverse=True)
-        picked = {"logits_to_keep": self._to(columns)} if self.picks else {}
+        picked = {"logits_to_keep": self._to(columns)} if "logits_to_keep" in self.takes else {}
         logits = self.network(**inputs, **picked, use_cache=False).logits
         if logits.shape[1] == width:  # it gives all that there are, asked or not
             at = wanted[:, 1]
@@ -120,7 +121,8 @@ class PaddedModel:
         return {
             "input_ids": self._to(np.stack(ids).astype(np.int64)),
             "attention_mask": self._to(np.stack(mask).astype(np.int64)),
-            **{name: self._to(np.stack(rows)) for name, rows in along.items()},
+            # some tokenizers tell types of tokens that their model does not know
+            **{name: self._to(np.stack(rows)) for name, rows in along.items() if name in self.takes},
             **{
                 name: value.to(self.network.dtype) if value.is_floating_point() else value
                 for name, value in pictures.items()
@@ -160,7 +162,7 @@ def load_padded(
         device=network.device,
         ends=tuple(sorted(ends)),
         pad=pad,
-        picks="logits_to_keep" in inspect.signature(network.forward).parameters,
+        takes=frozenset(inspect.signature(network.forward).parameters),
         threads=single_threads(threads or torch.get_num_threads()) if on_cpu else None,
     )
 

@@ -7,6 +7,7 @@ as if it stood alone: the numbers are those of the stock model (tested).
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from wdsfilter.engine.positions import Row, positions
 from wdsfilter.training.lessons import IGNORE, OF_A_WORD, Lesson
 
 NAME = "wdsfilter_flash_tree"
+
+# transformers 4.57 takes a pack of pictures apart by itself
+_ONE_BY_ONE = importlib.util.find_spec("transformers.vision_utils") is None
 
 TREES = {"": "sdpa", "text_config": NAME, "vision_config": NAME}
 """Attention implementations of a network that takes packs of this module."""
@@ -187,9 +191,10 @@ def tree_attention(
     """Attention of a pack, [1, heads, L, head] each; returns [1, L, heads, head] and no weights."""
     heads, length, width = query.shape[1:]
     if is_causal is False:  # the vision tower: pictures of one size, one after the other
+        count = 1 if _ONE_BY_ONE else tree.starts
 
         def pictures(part: Tensor) -> Tensor:
-            return part[0].reshape(heads, tree.starts, -1, width).transpose(0, 1)
+            return part[0].reshape(heads, count, -1, width).transpose(0, 1)
 
         seen = scaled_dot_product_attention(pictures(query), pictures(key), pictures(value), scale=scaling)
         return seen.transpose(1, 2).reshape(1, length, heads, width), None
