@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +17,13 @@ import pytest
 
 from tests.runs import make_shards, tree, write_recipe
 from tests.shards import pairs, tar_bytes
-from wdsfilter import storage
+from wdsfilter import ledger, storage
 from wdsfilter.cli import main
 from wdsfilter.errors import ReadError
 from wdsfilter.recipe import parse
 from wdsfilter.shards.source import Shard
 from wdsfilter.stages import ShardEnds, read_items
+from wdsfilter.streams import Stat
 
 WRITES = ("write", "fsync", "link", "replace", "mkdir")
 RECIPE = parse({"judges": ["scripted"], "guard": "off"})
@@ -91,6 +93,26 @@ def test_a_full_disk(
     assert "No space left on device" in capsys.readouterr().err
     small_disk("8m")
     check_resumable(arguments, output, expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
+@pytest.mark.parametrize("room", [0, 100])
+def test_a_ledger_that_finds_no_room_is_let_go_of(room: int, tmp_path: Path) -> None:
+    """Whatever stops it, an abandoned ledger leaves no descriptor open, whoever still holds its writer."""
+    before, limit = len(os.listdir("/proc/self/fd")), resource.getrlimit(resource.RLIMIT_FSIZE)
+    writers = []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:  # noqa: PT012  # at the start, or the end
+            writers.append(ledger.LedgerWriter(tmp_path / "s.parquet", ledger.schema(RECIPE)))
+            writers[0].close(ledger.Header("s.tar", Stat(1, None), writers[0].counts, None, None, "", ""))
+    finally:
+        for writer in writers:
+            writer.abandon()
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert caught.tb is not None, "somebody who looks into what happened holds on to everything"
+    assert len(writers) == bool(room)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @dataclass

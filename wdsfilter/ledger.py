@@ -127,7 +127,12 @@ class LedgerWriter:
     def __init__(self, path: Path, columns: pa.Schema) -> None:
         self._path = path
         self._schema = columns
-        self._file = pq.ParquetWriter(path, columns, compression="zstd", store_schema=True)
+        self._sink = pa.OSFile(str(path), "wb")  # ours to close: a writer that cannot begin does not
+        try:
+            self._file = pq.ParquetWriter(self._sink, columns, compression="zstd", store_schema=True)
+        except BaseException:
+            self._close_sink()
+            raise
         self._rows: list[Row] = []
         self._batches: list[pa.RecordBatch] = []
         self._counting = Counting()
@@ -159,6 +164,7 @@ class LedgerWriter:
         text = json.dumps(asdict(header), sort_keys=True, ensure_ascii=False)
         self._file.add_key_value_metadata({_KEY: text.encode()})
         self._file.close()
+        self._sink.close()
         descriptor = os.open(self._path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -169,6 +175,11 @@ class LedgerWriter:
         """Close without metadata: the file is of no use and its owner removes it."""
         with suppress(OSError):  # a full disk must not hide why the file is abandoned
             self._file.close()
+        self._close_sink()
+
+    def _close_sink(self) -> None:
+        with suppress(OSError):
+            self._sink.close()
 
     def _collect(self) -> None:
         if self._rows:
