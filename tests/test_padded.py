@@ -182,7 +182,7 @@ def test_a_run_says_so(answering_llava: Path, tmp_path: Path, capsys: pytest.Cap
     arguments = ["--shards", pattern, "-o", str(tmp_path / "out"), "--set", "input.tolerate.unreadable=50%"]
     assert main(["run", "img2dataset", "--set", f"judges={json.dumps([{'vlm': given}])}", *arguments]) == 0
     told = " ".join(capsys.readouterr().err.split())
-    assert "a LlavaForConditionalGeneration is run in padded batches" in told
+    assert "LlavaForConditionalGeneration is run in padded batches" in told
     assert "judges.vlm.min_pixels does nothing" in told
     found = json.loads((tmp_path / "out/wdsfilter/readout.json").read_text())["vlm"]
     assert found["forced_start_agrees"] == found["pairs"] > 0

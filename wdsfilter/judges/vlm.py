@@ -300,9 +300,9 @@ def _of_padding(options: Options, model: Checkpoint, where: str) -> list[str]:
     kind = architecture(model.read("config.json"))
     idle = sorted({"min_pixels", "max_pixels", "resize", "scaled_decoding"} & options.model_fields_set)
     return [
-        f"{where}: a {kind} is run in padded batches, by transformers' own processor and model; "
+        f"{where}: {kind} is run in padded batches, by transformers' own processor and model; "
         "packed without padding are Qwen2-VL and Qwen2.5-VL",
-        *(f"warning: {where}.{key} does nothing: a {kind}'s own processor sizes pictures" for key in idle),
+        *(f"warning: {where}.{key} does nothing: the own processor of {kind} sizes pictures" for key in idle),
     ]
 
 
