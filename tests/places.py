@@ -92,7 +92,8 @@ def azure_place(folder: Path, patch: pytest.MonkeyPatch, request: pytest.Fixture
             patch.setenv("AZURE_STORAGE_CONNECTION_STRING", known.replace(address, proxy.url))
             fsspec.get_filesystem_class("az").clear_instance_cache()
             fsspec.filesystem("az", skip_instance_cache=True).mkdir("bucket")
-            page = b"<Error><Code>AuthenticationFailed</Code><Message>Signature hush is too old</Message></Error>"
+            old = b"<Code>AuthenticationFailed</Code><Message>https://a.blob.net/c?sig=hush is too old</Message>"
+            page = b"<Error>" + old + b"</Error>"
             yield _bucket("az://bucket", proxy, r"GET /\w+/bucket/in/([^?]+)", Fault(403, page))
     fsspec.get_filesystem_class("az").clear_instance_cache()
 
