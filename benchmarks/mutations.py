@@ -96,10 +96,10 @@ MUTATIONS = (
         (
             Edit(
                 "commit.py",
-                "        final = self._folder.ledger(self._shard.name)\n        if not storage",
+                "        final = self._folder.ledger(self._shard.name)\n        if storage",
                 "        if output is not None:\n"
                 "            _link_shard(self._folder, self._tar_path, self._shard, output)\n"
-                "        final = self._folder.ledger(self._shard.name)\n        if not storage",
+                "        final = self._folder.ledger(self._shard.name)\n        if storage",
             ),
         ),
         "tests/test_kills.py -k 'commits and shard.linked'",
