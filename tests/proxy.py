@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from tests.flaky import body_of, on_loopback
@@ -59,19 +60,13 @@ class Proxy:
         return self.always or (waiting.pop(0) if waiting else Fault())
 
 
-@contextmanager
-def proxied(upstream: str) -> Iterator[Proxy]:
-    """A proxy before the server at ``upstream``, such as ``http://127.0.0.1:8000``."""
-    proxy = Proxy(upstream)
-
-    class Handler(_Handler):
-        told = proxy
-
-    with on_loopback(Handler) as proxy.url:
-        yield proxy
+Answer: TypeAlias = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers and body."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Forwarder(BaseHTTPRequestHandler):
+    """Asks the store, and answers as it does where nothing is to go wrong."""
+
     told: Proxy
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -90,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers, data = fault.status, [("Content-Type", "text/plain")], fault.page
         headers += [("Retry-After", fault.retry_after)] if fault.retry_after else []
         if not refused or fault.carried_out:
-            answer = self._ask(body)
+            answer = self.ask(body)
             status, headers, data = (status, headers, data) if refused else answer
             fault.meanwhile()
         time.sleep(fault.stall)
@@ -101,8 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = do_OPTIONS = _any
 
-    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        """Status, headers and body of the store's own answer; of one to HEAD the length is among the headers."""
+    def ask(self, body: bytes) -> Answer:
+        """The store's own answer; of one to HEAD the length is among the headers."""
         connection = http.client.HTTPConnection(urlsplit(self.told.upstream).netloc, timeout=60)
         try:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -131,3 +126,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[: fault.cut])
         if fault.cut is not None or fault.longer > 0:
             self.close_connection = True
+
+
+@contextmanager
+def proxied(upstream: str, forwarder: type[Forwarder] = Forwarder) -> Iterator[Proxy]:
+    """A proxy before the server at ``upstream``, such as ``http://127.0.0.1:8000``."""
+    proxy = Proxy(upstream)
+    with on_loopback(type("Handler", (forwarder,), {"told": proxy})) as proxy.url:
+        yield proxy

@@ -11,6 +11,7 @@ import fsspec
 import pytest
 
 from tests.emulators import azurite, fake_gcs, nginx
+from tests.gcs import conditional_gcs
 from tests.runs import environment, finished, make_shards, start, tree, write_recipe
 from tests.test_object_output import arguments_of_run, race, race_once, stored_tree
 from wdsfilter import objects, readahead, remote, retry, storage
@@ -36,16 +37,17 @@ time.sleep(60)
 """
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``az://bucket``, empty at first, on a server that this process and its children speak to."""
-    with azurite(tmp_path_factory.mktemp("azurite")) as variables:
-        yield from bucket_of("az", variables)
+@pytest.fixture(scope="module", params=["az", "gs"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``az://bucket`` or ``gs://bucket``, empty at first, on a server that this process and its children speak to."""
+    server = {"az": azurite, "gs": conditional_gcs}[request.param]
+    with server(tmp_path_factory.mktemp(request.param)) as variables:
+        yield from bucket_of(request.param, variables)
 
 
 @pytest.fixture(scope="module")
 def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``gs://bucket`` on such a server."""
+    """``gs://bucket`` on a server that forgets conditions of large objects."""
     with fake_gcs(tmp_path_factory.mktemp("gcs")) as variables:
         yield from bucket_of("gs", variables)
 
