@@ -379,6 +379,7 @@ def test_ctrl_c_is_for_the_parent(tmp_path: Path) -> None:
     """SIGINT and SIGTERM to the whole group reach the parent only: it decides, its workers go on."""
     body = (
         "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which it is not in a job in the background
         "with Workers([prepares.surroundings], 2) as workers:\n"
         "    def pids():\n"
         "        pairs = [Pair('', b'', '')] * 30\n"
