@@ -24,6 +24,8 @@ AIMS = {
     "time: a run / its slowest part alone, the model is slower": "1.10 or less",
     "time: a run / its slowest part alone, the worker is slower": "1.10 or less",
     "time: 2 workers, one pair in 1000 crashes / none does": "1.10 or less",
+    "time: a run over the line / its slower part alone, the model is slower": "1.10 or less",
+    "time: a run over the line / its slower part alone, the line is slower": "1.10 or less",
     "time: one rank / two ranks, a judge that sleeps": "1.9 or more",
     "peak memory: a shard of 20000 samples / 1000": "1.1 or less",
     "seconds more: import wdsfilter than python -c pass": "0.5 or less",

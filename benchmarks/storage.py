@@ -95,17 +95,12 @@ def list_part(options: argparse.Namespace) -> dict[str, Any]:
             )
             spent[pattern] = json.loads(done.stdout)
     base = spent.pop("s3://bucket/none-*.tar")["peak"]
-    return {
-        "input": {"objects": options.objects},
-        "spent": {
-            pattern: {
-                "seconds": one["seconds"],
-                "shards": one["shards"],
-                "megabytes": (one["peak"] - base) / 1e6,
-            }
-            for pattern, one in spent.items()
-        },
-    }
+    ratios = {}
+    for pattern, one in spent.items():
+        what = f"{options.objects:,} objects listed by a {'folder' if pattern.endswith('/') else 'pattern'}"
+        ratios[f"seconds: {what}"] = measure.spread([one["seconds"]])
+        ratios[f"peak memory: {what} / 100 MB"] = measure.spread([(one["peak"] - base) / 1e8])
+    return {"input": {"objects": options.objects}, "ratios": ratios}
 
 
 def list_of(pattern: str) -> None:
