@@ -143,6 +143,42 @@ def test_who_comes_late_to_a_stale_claim_leaves_the_fresh_one(
     assert json.loads((tmp_path / "wdsfilter/claims/s.tar.json").read_text())["token"] == fresh._token
 
 
+def test_a_claim_is_written_once(tmp_path: Path) -> None:
+    """A sign of life is a file of its owner's own: who lost a claim and does not know it writes over nothing."""
+    sleeper, owner = two(tmp_path, stale_after=0.2)
+    claim = tmp_path / "wdsfilter/claims/s.tar.json"
+    assert sleeper.take("s.tar")
+    written = claim.read_bytes()
+    before = owner.beat("s.tar")
+    sleeper.beat_once()
+    assert owner.beat("s.tar") != before
+    assert claim.read_bytes() == written
+    assert not owner.take("s.tar")
+    time.sleep(0.3)
+    assert owner.take("s.tar")
+    owner.beat_once()
+    written, before = claim.read_bytes(), owner.beat("s.tar")
+    sleeper.beat_once()
+    assert (claim.read_bytes(), owner.beat("s.tar")) == (written, before)
+    sleeper.release("s.tar")
+    owner.release("s.tar")
+    assert list(claim.parent.iterdir()) == []
+
+
+def test_a_claims_token_leads_nowhere(tmp_path: Path) -> None:
+    """What stands in a strange claim is no part of a path."""
+    path = tmp_path / "wdsfilter/claims/s.tar.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"token": "/../../../precious"}))
+    (tmp_path / "precious.beat").write_text("7")
+    observer = Claims(OutputFolder(tmp_path), stale_after=0.1)
+    assert observer.beat("s.tar") == (None, 0)
+    assert not observer.take("s.tar")
+    time.sleep(0.2)
+    assert observer.take("s.tar")
+    assert (tmp_path / "precious.beat").exists()
+
+
 def test_claims_are_released(tmp_path: Path) -> None:
     """When its owner closes, nothing of its claims is left."""
     with Claims(OutputFolder(tmp_path)) as owner:

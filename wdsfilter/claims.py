@@ -1,14 +1,16 @@
 """Who works on which shard. Claims save work; correctness never rests on them.
 
-A claim is a file that was put if absent. Its owner moves a counter in it, as a sign of life. It is
-stale when the counter did not move for ``stale_after`` seconds on the observer's own monotonic
-clock (no two machines' clocks are compared), or at once when its process on this host is gone.
+A claim is a file that was put if absent, and never written again. Its owner moves a counter in another file, which
+is named by the claim's token and which nobody else writes, as a sign of life. A claim is stale when that counter did
+not move for ``stale_after`` seconds on the observer's own monotonic clock (no two machines' clocks are compared), or at
+once when its process on this host is gone.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -26,6 +28,7 @@ from wdsfilter.output import OutputFolder
 from wdsfilter.storage import StoredPath
 
 _BEATS_PER_STALE = 6
+_TOKEN = re.compile(r"[0-9a-f]{16}")
 
 
 class Claims:
@@ -55,7 +58,7 @@ class Claims:
         path = self._path(name)
         if path.exists() and not self._take_away(name):
             return False
-        if not self._folder.put(self._content(0), path) and self._read(name).get("token") != self._token:
+        if not self._folder.put(self._content(), path) and self._read(name).get("token") != self._token:
             return False
         with self._lock:
             self._held[name] = 0
@@ -64,13 +67,18 @@ class Claims:
 
     def _take_away(self, name: str) -> bool:
         """Move a stale claim out of the way; False where it is not stale, or was taken over meanwhile."""
-        token = self._read(name).get("token")
-        if not self._is_stale(name):
+        token = self._token_of(name)
+        if not self._is_stale(name) or not self._remove_stale(name, token):
             return False
+        if token is not None:
+            self._forget_beats(name, token)
+        return True
+
+    def _remove_stale(self, name: str, token: str | None) -> bool:
         path = self._path(name)
         if isinstance(path, ObjectPath):
             # Nothing can be moved there: who is late by one request takes a fresh claim away, and two do the work.
-            if self._read(name).get("token") != token:
+            if self._token_of(name) != token:
                 return False
             with suppress(OSError):
                 path.unlink()
@@ -79,7 +87,7 @@ class Claims:
         with suppress(OSError):
             os.rename(path, aside)
             try:
-                if _content_of(aside).get("token") != token:
+                if _valid(_content_of(aside).get("token")) != token:
                     with suppress(OSError):  # somebody else's fresh one: give it back
                         os.link(aside, path)
                     return False
@@ -90,20 +98,29 @@ class Claims:
     def release(self, name: str) -> None:
         """Give the claim back, if it is still ours."""
         with self._lock:
-            self._held.pop(name, None)
+            beat = self._held.pop(name, 0)
             if self._read(name).get("token") == self._token:
                 with suppress(OSError):
                     self._path(name).unlink()
+            if beat:
+                self._forget_beats(name, self._token)
         hit("claim.released")
 
     def is_free(self, name: str) -> bool:
         """Whether nobody holds the shard, or only somebody who gave no sign of life for too long."""
         return not self._path(name).exists() or self._is_stale(name)
 
-    def beat(self, name: str) -> object:
+    def beat(self, name: str) -> tuple[str | None, int]:
         """The last sign of life of whoever holds the shard; one that moves is one of a living process."""
-        found = self._read(name)
-        return found.get("token"), found.get("beat")
+        return self._sign(name, self._token_of(name))
+
+    def _sign(self, name: str, token: str | None) -> tuple[str | None, int]:
+        if token is None:
+            return None, 0
+        try:
+            return token, int(self._beats(name, token).read_bytes())
+        except (OSError, ValueError):  # none yet, or none that can be read now
+            return token, 0
 
     def _is_stale(self, name: str) -> bool:
         found = self._read(name)
@@ -111,9 +128,9 @@ class Claims:
             return self._path(name).exists() and self._unmoved(name, ("", -1))
         if found.get("host") == host_identity() and not is_running(found.get("pid"), found.get("started")):
             return True
-        return self._unmoved(name, (found.get("token"), found.get("beat")))
+        return self._unmoved(name, self._sign(name, _valid(found.get("token"))))
 
-    def _unmoved(self, name: str, sign: tuple[Any, Any]) -> bool:
+    def _unmoved(self, name: str, sign: object) -> bool:
         """Whether this sign of life is all that was seen for ``stale_after`` seconds."""
         now = time.monotonic()
         seen = self._seen.get(name)
@@ -127,19 +144,28 @@ class Claims:
             self.beat_once()
 
     def beat_once(self) -> None:
-        """Move the counter of each claim that is still ours."""
-        with self._lock:  # so that no claim is released between the look and the write
+        """Move the counter of each claim that we took."""
+        with self._lock:  # so that no claim is released meanwhile
             for name in self._held:
                 self._held[name] += 1
-                if self._read(name).get("token") == self._token:
-                    # A sign of life that is missed is made up for by the next.
-                    with suppress(OSError, OutputError):
-                        self._folder.replace(self._content(self._held[name]), self._path(name))
+                # A sign of life that is missed is made up for by the next.
+                with suppress(OSError, OutputError):
+                    self._folder.replace(b"%d" % self._held[name], self._beats(name, self._token))
 
-    def _content(self, beat: int) -> bytes:
+    def _beats(self, name: str, token: str) -> StoredPath:
+        """Where the owner with that token counts."""
+        return self._folder.claims / f"{name}.{token}.beat"
+
+    def _forget_beats(self, name: str, token: str) -> None:
+        with suppress(OSError):
+            self._beats(name, token).unlink(missing_ok=True)
+
+    def _token_of(self, name: str) -> str | None:
+        return _valid(self._read(name).get("token"))
+
+    def _content(self) -> bytes:
         owner = {
             "token": self._token,
-            "beat": beat,
             "host": host_identity(),
             "hostname": socket.gethostname(),
             "pid": os.getpid(),
@@ -162,7 +188,12 @@ def _content_of(path: StoredPath) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _valid(token: object) -> str | None:
+    """A token as this code makes them, which may be part of a path; None for anything else."""
+    return token if isinstance(token, str) and _TOKEN.fullmatch(token) else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Sighting:
-    sign: tuple[Any, Any]
+    sign: object
     first: float = field(default_factory=time.monotonic)
