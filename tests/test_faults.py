@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning"),  # Azure's and Google's do
 ]
 
-BY_DAY = ("s3", "http", "hub")
+BY_DAY = ("s3", "http")
 BOUNDARY = 1536  # of the first member: a header, and two blocks of data
 SIZE = 20480
 FAULTS = {

@@ -54,6 +54,7 @@ def test_its_work_counts_towards_the_run(recipe: Path, shards: str, tmp_path: Pa
     assert found == tree(other)
 
 
+@pytest.mark.nightly
 def test_two_ranks_pilot_together(tmp_path: Path) -> None:
     """accelerate launch on two ranks, world size asserted: both judge, one tells, and the run goes on from there."""
     recipe, shards, out = write_recipe(tmp_path, SLOW), make_shards(tmp_path / "in", 6, 40), tmp_path / "out"
