@@ -34,10 +34,10 @@ from PIL import Image
 
 from benchmarks import measure
 from wdsfilter import pipeline, plan, recipe, storage
+from wdsfilter.committing import Committed
 from wdsfilter.samples import Sample
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.writer import ShardWriter
-from wdsfilter.stages import Committed
 
 SHARDS = 4
 PACKAGES = ("webdataset", "pyarrow", "pillow")

@@ -31,10 +31,10 @@ from benchmarks import measure
 from benchmarks.images import photo
 from tests import stock
 from wdsfilter import pipeline, plan, recipe
+from wdsfilter.committing import Committed
 from wdsfilter.demo.checkpoint import PROMPT, SYSTEM
 from wdsfilter.samples import Member
 from wdsfilter.shards.writer import ShardWriter
-from wdsfilter.stages import Committed
 from wdsfilter.training.nothing import build_tokenizer, save_processor
 from wdsfilter.workers import default_count
 

@@ -113,7 +113,7 @@ MUTATIONS = (
         "one sample is doubled",
         (
             Edit(
-                "stages.py",
+                "committing.py",
                 "                    output.add(item.row, item.sample)\n",
                 "                    for _ in range(1 + item.row['key'].endswith('7')):\n"
                 "                        output.add(item.row, item.sample)\n",

@@ -15,6 +15,7 @@ from pathlib import Path
 from wdsfilter import fingerprint, ledger, storage
 from wdsfilter.claims import Claims
 from wdsfilter.commit import is_complete, rebuild
+from wdsfilter.committing import CommitStage, Committed, Failed
 from wdsfilter.errors import GuardTripped, Interrupted
 from wdsfilter.failpoints import hit
 from wdsfilter.fill import read_unseen
@@ -29,7 +30,7 @@ from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Pair, Sample
 from wdsfilter.scorer import Note
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import CommitStage, Committed, Failed, ShardEnds, item_size, read_items
+from wdsfilter.stages import ShardEnds, item_size, read_items
 from wdsfilter.stop import Stop
 from wdsfilter.stopwatch import Stopwatch
 from wdsfilter.summary import Tally, finish

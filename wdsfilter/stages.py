@@ -1,4 +1,4 @@
-"""The stages that a sample comes past: read, judge after judge, commit.
+"""The stages that a sample comes past: read, judge after judge; committing.py has the last one.
 
 Each takes an iterator of items and gives one, in the same order; none knows about ranks, claims or
 the launcher. Shards follow one another without a gap: while one's last batch is judged, the next
@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from wdsfilter import scores, storage
-from wdsfilter.commit import Fingerprints, ShardOutput
 from wdsfilter.decide import decide_one
-from wdsfilter.errors import OutputError, ReadError, StoreError
-from wdsfilter.ledger import Header, Row
-from wdsfilter.output import OutputFolder
+from wdsfilter.errors import ReadError
+from wdsfilter.ledger import Row
 from wdsfilter.recipe import JudgeSpec, Recipe
 from wdsfilter.samples import KEPT, Damage, Decision, Numbers, Pair, Prepared, Sample, Unreadable
 from wdsfilter.scorer import Scorer
@@ -230,77 +228,3 @@ def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
         found[-1].append(position)
         filled += costs[position]
     return found
-
-
-# --- committing ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A shard is done; ``header`` is what its ledger says."""
-
-    shard: Shard
-    header: Header
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A shard's bytes could not be had: nothing of it was committed."""
-
-    shard: Shard
-    error: ReadError
-
-
-@dataclass(slots=True)
-class CommitStage:
-    """Writes every case's row and the kept samples, commits shard by shard.
-
-    ``open_samples`` are those of the shard in hand, not committed yet, for the progress line.
-    """
-
-    folder: OutputFolder
-    recipe: Recipe
-    fingerprints: Fingerprints
-    open_samples: int = 0
-
-    def __call__(self, items: Iterator[Item]) -> Generator[Committed | Failed, None, None]:
-        output: ShardOutput | None = None
-        try:
-            for item in items:
-                if isinstance(item, ShardBegins):
-                    output = ShardOutput(self.folder, item.shard, self.recipe, self.fingerprints)
-                    continue
-                assert output is not None, "a shard's items begin with ShardBegins"
-                if isinstance(item, Case):
-                    decision = item.decision or item.standing
-                    item.row["status"] = decision.status
-                    item.row["reason"] = decision.reason
-                    item.row["detail"] = decision.detail
-                    output.add(item.row, item.sample)
-                    self.open_samples += 1
-                    continue
-                self.open_samples = 0
-                if item.source is not None:
-                    try:
-                        result: Committed | Failed = Committed(
-                            item.shard, output.commit(item.source, item.damage)
-                        )
-                    except ReadError as error:  # another was faster, and its shard could not be made again
-                        output.abandon()
-                        result = Failed(item.shard, error)
-                    output = None
-                    yield result
-                else:
-                    output.abandon()
-                    output = None
-                    yield Failed(
-                        item.shard, item.error or ReadError(f"{storage.shown(item.shard.url)}: not read")
-                    )
-        except OSError as error:
-            told = (
-                error if isinstance(error, StoreError) else f"{self.folder.root}: {error.strerror or error}"
-            )
-            raise OutputError(f"{told}; what is committed is whole, run again to go on") from error
-        finally:
-            if output is not None:
-                output.abandon()

@@ -126,10 +126,10 @@ def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) 
     ``table``: show how the run ended. Raises Interrupted, JudgeError, OutputError.
     """
     from wdsfilter import pipeline, summary
+    from wdsfilter.committing import Failed
     from wdsfilter.events import EventLog, last_time, read_events
     from wdsfilter.progress import FolderProgress, ProgressLine, figures
     from wdsfilter.pulse import Pulse
-    from wdsfilter.stages import Failed
     from wdsfilter.status import note_shards
     from wdsfilter.trackers import check_installed, tracking
     from wdsfilter.whereabouts import as_noted

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wdsfilter import recipe_errors
-from wdsfilter.engine.contract import FILE, Contract, OwnContract, read_contract
+from wdsfilter.engine.contract import FILE, Contract, read_contract
 from wdsfilter.errors import JudgeError
 from wdsfilter.judges import JudgeOptions, Runtime, decides, locates
 from wdsfilter.samples import Decision, Numbers
@@ -184,13 +184,19 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
     """The judge on ``runtime.device``. Raises JudgeError, before weights are read where that can be."""
     from wdsfilter.engine.checkpoint import is_packed
     from wdsfilter.engine.judge import VlmJudge
+    from wdsfilter.judges._vlm_halves import packed, padded
 
     options, _ = resolve(options)
-    model, _ = _checkpoints(options)
+    model, processor = _checkpoints(options)
     own = read_contract(model.folder)
-    parts = (_packed if is_packed(model) else _padded)(options, runtime, own)
+    halves = (packed if is_packed(model) else padded)(
+        options, runtime, model, processor, own.mark if own else None
+    )
     return VlmJudge(
-        **parts,
+        model=halves.model,
+        prepare=halves.prepare,
+        readout=halves.readout,
+        answers=halves.answers,
         grades=options.scale.grades(),
         start=options.answer,
         pattern=re.compile(options.pattern),
@@ -204,76 +210,6 @@ def load(options: Options, runtime: Runtime) -> VlmJudge:
         window=options.window,
         budget=None if options.max_tokens_per_batch == "auto" else options.max_tokens_per_batch,
     )
-
-
-def _packed(options: Options, runtime: Runtime, own: OwnContract | None) -> dict[str, Any]:
-    """Both halves of a checkpoint that the engine runs in packs, without padding."""
-    from wdsfilter.engine.checkpoint import model_config
-    from wdsfilter.engine.layout import build_layout, end_tokens, full_tokenizer
-    from wdsfilter.engine.loading import load_model
-    from wdsfilter.engine.pixels import build_plan
-    from wdsfilter.engine.prepare import Prepare
-    from wdsfilter.engine.readout import build_readout
-
-    model, processor = _checkpoints(options)
-    config = model_config(model)
-    layout = build_layout(
-        processor,
-        config,
-        system=options.system,
-        prompt=options.prompt,
-        max_caption_tokens=options.max_caption_tokens,
-    )
-    plan = build_plan(
-        processor.image_processor(),
-        config.get("vision_config", {}),
-        min_pixels=options.min_pixels,
-        max_pixels=options.max_pixels,
-        resize=options.resize,
-    )
-    readout = build_readout(layout.continuation, options.answer, list(options.scale.grades()))
-    answers = full_tokenizer(processor)
-    loaded = load_model(
-        model,
-        plan,
-        image_pad=layout.image_pad,
-        end_tokens=end_tokens(answers),
-        device=runtime.device,
-        dtype=options.dtype,
-        threads=runtime.threads,
-        eight_bits=options.weights == "int8",
-    )
-    prepare = Prepare(layout, plan, own.mark if own else None, options.scaled_decoding)
-    return {"model": loaded, "prepare": prepare, "readout": readout, "answers": answers}
-
-
-def _padded(options: Options, runtime: Runtime, own: OwnContract | None) -> dict[str, Any]:
-    """Both halves of any other checkpoint, as transformers runs it."""
-    from wdsfilter.engine.checkpoint import stock_config
-    from wdsfilter.engine.padded import load_padded
-    from wdsfilter.engine.processed import build_prepare
-    from wdsfilter.engine.readout import build_readout
-
-    model, processor = _checkpoints(options)
-    config = stock_config(model)
-    if options.weights == "int8":
-        raise JudgeError(f"{model.folder}: weights: int8 is for Qwen2-VL and Qwen2.5-VL; accepted: stored")
-    prepare = build_prepare(
-        processor,
-        system=options.system,
-        prompt=options.prompt,
-        max_caption_tokens=options.max_caption_tokens,
-        image_token=config.get("image_token_id", config.get("image_token_index")),
-        mark=own.mark if own else None,
-    )
-    continued = prepare.prompt.continuation
-    readout = build_readout(continued, options.answer, list(options.scale.grades()), line="")
-    tokenizer = prepare.processor.tokenizer
-    loaded = load_padded(
-        model, tokenizer, device=runtime.device, dtype=options.dtype, threads=runtime.threads
-    )
-    answers = tokenizer.backend_tokenizer
-    return {"model": loaded, "prepare": prepare, "readout": readout, "answers": answers}
 
 
 def _checkpoints(options: Options) -> tuple[Checkpoint, Checkpoint]:
