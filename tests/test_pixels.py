@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import random
 import sys
 from dataclasses import replace
@@ -50,7 +51,7 @@ def test_patches_are_the_stock_ones(plan: PatchPlan, tiny_checkpoint: Path, widt
     expected = reference(images=[image], return_tensors="np")
 
     patches, grid = plan.patches(image)
-    values = patches.reshape(-1, 3, 14, 14).astype(np.float32) / np.float32(255)
+    values = patches.reshape(-1, 14, 14, 3).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     values = (values - np.array(plan.mean, np.float32)[:, None, None]) / np.array(plan.std, np.float32)[
         :, None, None
     ]
@@ -60,12 +61,13 @@ def test_patches_are_the_stock_ones(plan: PatchPlan, tiny_checkpoint: Path, widt
     np.testing.assert_allclose(doubled, expected["pixel_values"], atol=2e-6)
 
 
-def test_a_torch_resize_is_the_torchvision_one(plan: PatchPlan) -> None:
+@pytest.mark.parametrize("size", [(333, 250), (1, 40), (60, 1)])
+def test_a_torch_resize_is_the_torchvision_one(plan: PatchPlan, size: tuple[int, int]) -> None:
     """Resized by torch, pixels are those of its 8-bit antialiased bicubic, which torchvision calls, patch by patch;
     Pillow's differ by one level at most."""
     import torch
 
-    image = stock.noise(333, 250)
+    image = stock.noise(*size)
     wide, high = plan.size(*image.size)
     pixels = torch.from_numpy(np.array(image).transpose(2, 0, 1).copy())[None]
     theirs = torch.nn.functional.interpolate(pixels, (high, wide), mode="bicubic", antialias=True)
@@ -75,6 +77,13 @@ def test_a_torch_resize_is_the_torchvision_one(plan: PatchPlan) -> None:
     assert np.array_equal(expected, ours[0])
     difference = plan.patches(image)[0].astype(int) - ours[0]
     assert 0 < abs(difference).max() <= 1
+
+
+def test_an_image_that_is_not_read_yet_is(plan: PatchPlan) -> None:
+    """Patches of a file that was only opened are those of its pixels."""
+    image = stock.noise(84, 56)
+    image.save(file := io.BytesIO(), "PNG")
+    assert np.array_equal(plan.patches(Image.open(file))[0], plan.patches(image)[0])
 
 
 def test_a_ribbon_is_refused(plan: PatchPlan) -> None:

@@ -55,7 +55,7 @@ def test_packs_give_the_stock_models_numbers(
     _, network, teacher = beginning
     lessons = [teacher.lesson(f"tree/{n}", form, 5) for n in range(3)]
     batch = collate(lessons, teacher.layout)
-    mean, std = (torch.tensor(numbers)[:, None] for numbers in (teacher.plan.mean, teacher.plan.std))
+    mean, std = (torch.tensor(numbers) for numbers in (teacher.plan.mean, teacher.plan.std))
     network.set_attn_implementation("eager")
     alone = {}
     with torch.no_grad():
@@ -87,8 +87,8 @@ def _alone(
     visual = len(lesson.patches) // 4
     before = layout.plain.encode(layout.before, add_special_tokens=False).ids
     ids = [*layout.head, *([layout.image_pad] * visual), layout.vision_end, *before, *branch.tolist()]
-    one = torch.from_numpy(lesson.patches).view(len(lesson.patches), 3, 1, 196).float() / 255
-    pixels = ((one - mean[:, None]) / std[:, None]).expand(-1, -1, 2, -1).reshape(len(lesson.patches), -1)
+    one = torch.from_numpy(lesson.patches).view(len(lesson.patches), 196, 3).float() / 255
+    pixels = ((one - mean) / std).mT[:, :, None].expand(-1, -1, 2, -1).reshape(len(lesson.patches), -1)
     rows = torch.tensor([ids])
     logits = network(
         input_ids=rows,

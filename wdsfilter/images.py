@@ -65,6 +65,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _WHITE = (255, 255, 255)
+_AT_A_TIME = (
+    1 << 24
+)  # bytes that a decoder gets: by Pillow's 64 KB, a JPEG's falls back to slow steps at each end
 
 _one_at_a_time = threading.Lock()
 
@@ -217,6 +220,7 @@ def _first_frame(image: ImageFile.ImageFile) -> Image.Image:
     three are not needed here.
     """
     if not isinstance(image, WebPImageFile):
+        image.decodermaxblock = _AT_A_TIME
         image.load()
         return image
     frame = image._decoder.get_next()

@@ -167,7 +167,7 @@ def single_threads(count: int) -> ThreadPoolExecutor:
 
 
 def _patch_embedding(kernel: Tensor, plan: PatchPlan) -> tuple[Tensor, Tensor]:
-    """Weight [embed, 3 * patch * patch] and bias [embed], in fp32, of patches whose values are raw bytes.
+    """Weight [embed, patch * patch * 3] and bias [embed], in fp32, of patches whose values are raw bytes.
 
     A patch is one kernel of the 3-D convolution, so that is a plain product; a still image's two frames are
     equal, so their weights add up; scaling and normalisation are one more factor and one more summand.
@@ -178,7 +178,7 @@ def _patch_embedding(kernel: Tensor, plan: PatchPlan) -> tuple[Tensor, Tensor]:
         for values in (plan.mean, plan.std)
     )
     bias = -(weight * (mean / std)).flatten(1).sum(dim=1)
-    return (weight / (255 * std)).flatten(1).float().contiguous(), bias.float()
+    return (weight / (255 * std)).movedim(1, -1).flatten(1).float().contiguous(), bias.float()
 
 
 def _widen(mlp: Any) -> None:

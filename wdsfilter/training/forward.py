@@ -89,8 +89,6 @@ class Packer:
     def _pixels(self, prompts: Sequence[Ready], device: torch.device) -> Tensor:
         """Patches of all images as the stock image processor gives them, [patches, 1176]."""
         patches = torch.from_numpy(np.concatenate([prompt.patches for prompt in prompts])).to(device)
-        mean, std = (
-            torch.tensor(values, device=device)[:, None] for values in (self.plan.mean, self.plan.std)
-        )
-        values = (patches.view(len(patches), 3, -1).float() / 255 - mean) / std
-        return values[:, :, None].expand(-1, -1, _FRAMES, -1).flatten(1)
+        mean, std = (torch.tensor(values, device=device) for values in (self.plan.mean, self.plan.std))
+        values = (patches.view(len(patches), -1, 3).float() / 255 - mean) / std
+        return values.mT[:, :, None].expand(-1, -1, _FRAMES, -1).flatten(1)

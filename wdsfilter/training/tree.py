@@ -143,13 +143,14 @@ def collate(lessons: Sequence[Lesson], layout: Layout) -> Batch:
 
 def see(network: Any, look: Look, mean: Tensor, std: Tensor) -> Tensor:
     """Visual tokens of all pictures, [pictures * visual tokens, width]."""
-    values = (look.patches.view(len(look.patches), 3, -1).float() / 255 - mean) / std
+    values = (look.patches.view(len(look.patches), -1, 3).float() / 255 - mean) / std
     seen = network.model.visual(values.flatten(1), grid_thw=look.grid, tree=look.tree)
     return getattr(seen, "pooler_output", seen)  # type: ignore[no-any-return]  # 4.57 returns it bare
 
 
 def prepare_for_trees(network: Any) -> None:
-    """Make a network take packs, and patches [patches, 588] of one frame too: both frames of a still are equal."""
+    """Make a network take packs, and patches [patches, 588] of one frame too, as :mod:`wdsfilter.engine.pixels`
+    cuts them: both frames of a still are equal."""
     embed = network.model.visual.patch_embed
 
     whole, frame = embed.forward, embed.proj.weight[0, :, 0].numel()
@@ -157,7 +158,7 @@ def prepare_for_trees(network: Any) -> None:
     def forward(patches: Tensor) -> Tensor:
         if patches.shape[-1] != frame:
             return whole(patches)  # type: ignore[no-any-return]
-        return linear(patches, embed.proj.weight.sum(dim=2).flatten(1))
+        return linear(patches, embed.proj.weight.sum(dim=2).movedim(1, -1).flatten(1))
 
     embed.forward = forward
     network.set_attn_implementation(TREES)

@@ -85,9 +85,7 @@ class WorldObjective:
 
     def __init__(self, network: Any, teacher: Teacher, world: World, steps: int) -> None:
         self._world, self._silent_from = world, round(world.heads_until * steps)
-        self._mean, self._std = (
-            torch.tensor(numbers)[:, None] for numbers in (teacher.plan.mean, teacher.plan.std)
-        )
+        self._mean, self._std = (torch.tensor(numbers) for numbers in (teacher.plan.mean, teacher.plan.std))
         prepare_for_trees(network)
         layers = network.model.language_model.layers
         width = network.config.text_config.hidden_size
