@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from tests.runs import command, environment, finished, forgetful, members, start, tree, write_shard
 from tests.selections import chosen, json_of, rows_of, run_here, select
 from wdsfilter.cli import main
+from wdsfilter.select import selection
 from wdsfilter.shards.source import Pattern
 from wdsfilter.whereabouts import as_noted
 
@@ -309,3 +311,19 @@ def test_where_to_is_said_once(here: Path, tmp_path: Path, capsys: pytest.Captur
     assert select(here / "run") == 1
     assert select(here / "run", "-o", tmp_path / "out", "--to", "-") == 1
     assert capsys.readouterr().err.count("one of --output FOLDER, --to - and --export FILE") == 2
+
+
+def test_a_question_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during a long question ends it at once; nothing stays, and the same command goes on from there."""
+    pattern = run_here(tmp_path, 2)
+    arguments = [tmp_path / "run", "--shards", pattern, "-o", tmp_path / "out"]
+
+    def interrupted(*asked: object, **how: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the question went on")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(selection, "ask", interrupted)
+        assert select(*arguments) == 75
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert select(*arguments) == 0

@@ -175,7 +175,7 @@ def test_of_exact_duplicates_the_best_stays(tmp_path: Path) -> None:
     assert best == ["k1", "k2", "k3", "k4"]
 
 
-@pytest.mark.parametrize("distance", [0, 1, 3, 8])
+@pytest.mark.parametrize("distance", [0, 1, 3, 8, 15])
 def test_near_duplicates_are_those_within_the_distance(tmp_path: Path, distance: int) -> None:
     """A sample goes exactly when an earlier one's perceptual hash differs in at most N of 64 bits."""
     chance = np.random.default_rng(0)
@@ -191,6 +191,17 @@ def test_near_duplicates_are_those_within_the_distance(tmp_path: Path, distance:
         if all((h ^ earlier).bit_count() > distance for earlier in hashes[:n])
     ]
     assert exported([run], tmp_path / "k.txt", "--drop-duplicates", "--near", str(distance)) == due
+
+
+def test_near_by_chance_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A distance within which unrelated pictures lie is taken, with a word on how many."""
+    chance = np.random.default_rng(0)
+    rows = [{**row, "phash": chance.bytes(8).hex()} for row in graded(*[9] * 1000)]
+    run = ledger_run(tmp_path / "run", SCRIPTED, {"a.tar": rows})
+    exported([run], tmp_path / "8.txt", "--drop-duplicates", "--near", "8")
+    assert "by chance" not in capsys.readouterr().err
+    exported([run], tmp_path / "15.txt", "--drop-duplicates", "--near", "15")
+    assert "of 1,000 different hashes each has 0.012 others within so few bits" in capsys.readouterr().err
 
 
 def test_runs_are_joined_by_shard_and_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

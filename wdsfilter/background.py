@@ -27,9 +27,9 @@ def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
     return thread
 
 
-def helper(name: str) -> ThreadPoolExecutor:
-    """One such thread, for short pieces of work beside the caller's own."""
-    return ThreadPoolExecutor(1, f"wdsfilter-{name}", initializer=_leave_signals)
+def helper(name: str, threads: int = 1) -> ThreadPoolExecutor:
+    """Such threads, for short pieces of work beside the caller's own."""
+    return ThreadPoolExecutor(threads, f"wdsfilter-{name}", initializer=_leave_signals)
 
 
 def _leave_signals() -> None:

@@ -126,8 +126,8 @@ def select(
                 )
                 if output is not None:
                     folder = OutputFolder(output)
-                    stop.gently()
-                    chosen = selection.into(folder, samples_per_shard, stop.check)
+                    # Until the first shard there is no work in hand, only a question.
+                    chosen = selection.into(folder, samples_per_shard, check=stop.gently)
                     count = len(folder.shard_names())
                     out.print(
                         f"{output}: {counted(chosen, 'sample')} in {counted(count, 'shard')}", markup=False

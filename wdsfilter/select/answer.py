@@ -7,7 +7,7 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from wdsfilter import storage
 from wdsfilter.errors import OutputError, QuestionError
 from wdsfilter.select.columns import selected_columns
-from wdsfilter.select.duplicates import BEST_FIRST, first_of, without_near
+from wdsfilter.select.duplicates import BEST_FIRST, first_of, take_half, without_near
 from wdsfilter.select.expression import Expression, compile_expression
 from wdsfilter.select.listed import fill_lists
 from wdsfilter.select.question import Question, draw_below, seeded
@@ -89,6 +89,7 @@ def _ask(
     temporary: Path,
     only: Sequence[str],
 ) -> Answer:
+    room = take_half(connection) if question.near else 0
     for number, source in enumerate(sources):
         connection.execute(_view(number, source))
     where = (
@@ -104,9 +105,9 @@ def _ask(
         if expression is not None:
             _check_type(connection, expression, option, kind, sources)
     readable, unseen = _counts(connection, sources, [e for e in (where, better) if e is not None])
-    said = tuple(remarks(connection, question, sources, readable))
+    said = list(remarks(connection, question, sources, readable))
     connection.execute(_candidates(question, sources, where, better))
-    for number, step in enumerate(_steps(question, readable)):
+    for number, step in enumerate(_steps(connection, question, readable, room, said.append)):
         # Each step makes the table of the next one and frees its own.
         connection.execute(f"CREATE TABLE next{number} AS {step}")
         connection.execute("DROP TABLE picked")
@@ -114,7 +115,7 @@ def _ask(
     path = temporary / "answer.parquet"
     connection.execute(_rows(question, sources, path, only))
     _check_keys(connection)
-    return Answer(path, pq.read_metadata(path).num_rows, readable, unseen, by, said)
+    return Answer(path, pq.read_metadata(path).num_rows, readable, unseen, by, tuple(said))
 
 
 def _view(number: int, source: Source) -> str:
@@ -217,20 +218,26 @@ def _candidates(
     return (
         'CREATE TABLE picked AS SELECT s0.shard, s0."offset", s0.key'
         + (", s0.image_sha256" if question.drop_duplicates else "")
-        + (", s0.phash" if question.near is not None else "")
+        + (", CAST('0x' || s0.phash AS UBIGINT) AS phash" if question.near is not None else "")
         # DuckDB takes not-a-number for the largest of all
         + f", CASE WHEN isnan({measured}) THEN NULL ELSE {measured} END AS worth {_from(sources)}{more}"
     )
 
 
-def _steps(question: Question, readable: int) -> Iterator[str]:
-    """What looks at several samples together; each step selects from ``picked``."""
+def _steps(
+    connection: duckdb.DuckDBPyConnection,
+    question: Question,
+    readable: int,
+    room: int,
+    remark: Callable[[str], object],
+) -> Iterator[str]:
+    """What looks at several samples together; each step selects from ``picked``, as the one before left it."""
     if question.drop_duplicates:
         yield first_of("image_sha256")
     if question.near is not None:
         yield first_of("phash")
         if question.near:
-            yield without_near(question.near)
+            yield without_near(connection, question.near, room, remark)
     if question.top is not None:
         count = question.top.of(readable)
         yield f"SELECT * FROM picked WHERE worth IS NOT NULL ORDER BY {BEST_FIRST} LIMIT {count}"
