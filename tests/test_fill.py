@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 import wdsfilter
 from tests.forks import Watch, fork, judged_by
 from tests.runs import committed, make_shards, sleepless, tree, write_recipe
 from tests.selections import exported, rows_of
+from wdsfilter import trackers
 from wdsfilter.cli import main
+from wdsfilter.commit import Fingerprints
+from wdsfilter.committing import CommitStage
+from wdsfilter.events import read_events
+from wdsfilter.fill import read_unseen
 from wdsfilter.judges import scripted
+from wdsfilter.output import OutputFolder
+from wdsfilter.plan import input_shards
+from wdsfilter.recipe_files import load_recipe
 from wdsfilter.samples import Pair, Prepared, Unreadable
+from wdsfilter.stages import Item, ShardEnds
+from wdsfilter.watch import Watch as Onlooker
 
 FILL = "wdsfilter/fill"
 SHARDS = 4
@@ -136,8 +148,58 @@ def test_readers_know_what_was_filled(filled: Filled, capsys: pytest.CaptureFixt
     assert main(["show", str(out), key]) == 0
     assert json.loads(capsys.readouterr().out)["second"]["grade"] >= 1
     assert main(["status", str(out)]) == 0
-    assert f"fill: done, {SHARDS} of {SHARDS} shards" in capsys.readouterr().out
+    said = f"{gaps_of(out)} samples judged that a judge had never seen, in {SHARDS} of {SHARDS} shards"
+    assert f"fill: done, {said}: {out / FILL}" in capsys.readouterr().out
+    assert main(["status", str(out / FILL)]) == 0
+    assert capsys.readouterr().out.startswith(f"{said}\n")
     assert main(["verify", str(out), "--shards", filled.pattern]) == 0
+
+
+def gaps_of(output: Path) -> int:
+    """How many samples a judge never saw in a run."""
+    return sum(
+        row["status"] == "dropped" and not (row["scripted"] and row["second"]) for row in rows_of(output)
+    )
+
+
+def test_progress_counts_what_is_judged(
+    filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of a fill, its events and who looks on count pairs that a judge is asked about, not all rows."""
+    out, told = tmp_path / "out", list[dict[str, float]]()
+    assert main(filled.arguments(out)) == 0
+    monkeypatch.setattr(
+        trackers, "tracking", lambda *_: nullcontext(lambda values, step: told.append(dict(values)))
+    )
+    assert main([*filled.arguments(out), "--fill"]) == 0
+    due = gaps_of(out)
+    assert 0 < due < len(rows_of(out))
+    assert told[-1] == {"run/samples": due, "run/shards": SHARDS, "run/damaged_shards": 0}
+    events = [
+        event for event in read_events(OutputFolder(out / FILL).events) if event["event"] == "committed"
+    ]
+    assert sum(event["samples"] for event in events) == due
+    watch = Onlooker(OutputFolder(out / FILL))
+    watch.look()
+    console = Console(record=True, width=100)
+    console.print(watch.view())
+    assert f"{SHARDS}/{SHARDS} shards, {due} pairs" in console.export_text()
+
+
+def test_samples_in_hand_are_those_that_are_judged(filled: Filled, tmp_path: Path) -> None:
+    """What is not committed yet counts in a fill where a judge is asked about it."""
+    parsed = load_recipe(str(filled.folder / "recipe.yaml"), ["output.shards=false"], [filled.pattern])
+    stage = CommitStage(OutputFolder(tmp_path / "out"), parsed, Fingerprints("", ""), filling=True)
+    in_hand = []
+
+    def items() -> Iterator[Item]:
+        for item in read_unseen(input_shards(parsed), parsed, OutputFolder(filled.folder / "out")):
+            if isinstance(item, ShardEnds):
+                in_hand.append(stage.open_samples)
+            yield item
+
+    assert len(list(stage(items()))) == SHARDS
+    assert sum(in_hand) == gaps_of(filled.folder / "out")
 
 
 def test_only_what_the_run_has_done_is_filled(
@@ -170,6 +232,7 @@ def test_what_cannot_be_filled(filled: Filled, tmp_path: Path, capsys: pytest.Ca
     """No run, another recipe's run, a stream and a changed shard are refused in one line, and nothing is written."""
     assert main([*filled.arguments(tmp_path / "none"), "--fill"]) == 1
     assert "is not the output folder of a run" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
     assert main([*filled.arguments(Path("-")), "--fill"]) == 1
     assert "give --output FOLDER" in capsys.readouterr().err
     pattern, out = make_shards(tmp_path / "in", 2), tmp_path / "out"

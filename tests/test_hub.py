@@ -10,6 +10,7 @@ import pytest
 from tests.flaky import Fault
 from tests.hub import TOKEN, HubServer, hub_server, speak_to_hub
 from tests.runs import make_shards, tree, write_recipe
+from tests.selections import exported
 from tests.shards import pairs, tar_bytes
 from wdsfilter import storage
 from wdsfilter.cli import main
@@ -145,6 +146,62 @@ def test_push_goes_on_where_it_stopped(hub: HubServer, run: Path, monkeypatch: p
     assert hub.messages == ["Add 1 shard"] * 3 + ["Add the lists of shards and the card"]
     uploads = hub.sent("/upload/")
     assert len(uploads) == len(set(uploads)), "nothing was sent twice"
+
+
+def test_push_brings_the_fill_along(
+    hub: HubServer, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is downloaded again is what was filled: it verifies, and the same samples are selected from it."""
+    assert main(["push", str(run), TARGET]) == 0
+    arguments = [
+        "run",
+        str(tmp_path / "recipe.yaml"),
+        "--shards",
+        f"{tmp_path}/in/*.tar",
+        "-o",
+        str(run),
+        "--fill",
+    ]
+    assert main(arguments) == 0
+    assert main(["push", str(run), TARGET]) == 0
+    assert hub.messages[-2:] == ["Add 1 filled shard", "Add the lists of shards and the card"]
+    there = dict(hub.files(REPO))
+    assert "`wdsfilter/fill/` holds the ledgers of 1 shard " in there.pop("README.md").decode()
+    del there[".gitattributes"]
+    assert there == outputs(run)
+    copy = tmp_path / "copy"
+    for name, data in there.items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(data)
+    assert main(["verify", str(copy)]) == 0
+    question = ["--where", "scripted.score >= 5 and reason like 'rules.%'"]
+    keys = [exported([one], tmp_path / f"{one.name}.txt", *question) for one in (run, copy)]
+    assert keys[0] == keys[1] != []
+    capsys.readouterr()
+    assert main(["push", str(run), TARGET]) == 0
+    assert f"{TARGET}@main: 0 shards sent" in capsys.readouterr().out
+
+
+def test_a_fill_that_is_not_finished_is_pushed_on_demand(
+    hub: HubServer, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Like a run: refused in one line that names it, unless --partial."""
+    arguments = [
+        "run",
+        str(tmp_path / "recipe.yaml"),
+        "--shards",
+        f"{tmp_path}/in/*.tar",
+        "-o",
+        str(run),
+        "--fill",
+    ]
+    assert main(arguments) == 0
+    lost = next((run / "wdsfilter/fill/wdsfilter/ledger").iterdir())
+    lost.unlink()
+    assert main(["push", str(run), TARGET]) == 1
+    assert f"{run}/wdsfilter/fill is unfinished: 0 of 1 shard;" in capsys.readouterr().err
+    assert main(["push", str(run), TARGET, "--partial"]) == 0
+    assert lost.relative_to(run).as_posix() not in hub.files(REPO)
 
 
 def test_push_keeps_what_the_owner_wrote(hub: HubServer, run: Path) -> None:

@@ -31,6 +31,12 @@ from wdsfilter.progress import Sofar, describe, duration, speed
             "20/20 shards, 100,000 pairs, 1,500 pairs/s, 18.0% kept, 2 damaged, 0 s left",
             id="done",
         ),
+        pytest.param(
+            Sofar(Counts(5000, 900, 4100), 1, 20, 0, gaps=400),
+            10,
+            "1/20 shards, 420 pairs, 10 pairs/s, 12 min 38 s left",
+            id="a fill",
+        ),
     ],
 )
 def test_the_line(sofar: Sofar, pairs_per_second: float, expected: str) -> None:

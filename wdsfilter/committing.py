@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from wdsfilter import storage
 from wdsfilter.commit import Fingerprints, ShardOutput
 from wdsfilter.errors import OutputError, ReadError, StoreError
+from wdsfilter.filled import REJECTED
 from wdsfilter.ledger import Header
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Recipe
@@ -35,12 +36,14 @@ class Failed:
 class CommitStage:
     """Writes every case's row and the kept samples, commits shard by shard.
 
-    ``open_samples`` are those of the shard in hand, not committed yet, for the progress line.
+    ``open_samples`` are those of the shard in hand, not committed yet, for the progress line; of a fill
+    (``filling``) those that a judge had never seen.
     """
 
     folder: OutputFolder
     recipe: Recipe
     fingerprints: Fingerprints
+    filling: bool = False
     open_samples: int = 0
 
     def __call__(self, items: Iterator[Item]) -> Generator[Committed | Failed, None, None]:
@@ -57,7 +60,7 @@ class CommitStage:
                     item.row["reason"] = decision.reason
                     item.row["detail"] = decision.detail
                     output.add(item.row, item.sample)
-                    self.open_samples += 1
+                    self.open_samples += item.standing.status in REJECTED or not self.filling
                     continue
                 self.open_samples = 0
                 if item.source is not None:

@@ -13,8 +13,8 @@ from dataclasses import replace
 from wdsfilter import fingerprint, ledger
 from wdsfilter.counted import counted
 from wdsfilter.errors import InputError, OutputError
-from wdsfilter.filled import unseen_by
-from wdsfilter.ledger import Header, Row
+from wdsfilter.filled import gaps, unseen_by
+from wdsfilter.ledger import Row
 from wdsfilter.output import OutputFolder
 from wdsfilter.plan import Job, check_record
 from wdsfilter.recipe import Recipe
@@ -24,16 +24,20 @@ from wdsfilter.stages import Case, Item, ShardBegins, read_items
 from wdsfilter.summary import Tally
 
 
+def check_run(folder: OutputFolder) -> None:
+    """Raise OutputError where there is no run yet that could be filled; leaves nothing there."""
+    if not folder.readout.exists():
+        raise OutputError(
+            f"{folder.root} is not the output folder of a run: there is nothing to fill; run first"
+        )
+
+
 def fill_job(run: Job) -> Job:
     """The job of filling the shards of ``run`` that it has committed, and in which a judge rejected before the last.
 
-    It holds no shards where every judge saw all that it can. Raises OutputError where there is no such run yet.
+    It holds no shards where every judge saw all that it can. Raises OutputError where another run was filled there.
     """
     there = run.folder
-    if not there.readout.exists():
-        raise OutputError(
-            f"{there.root} is not the output folder of a run: there is nothing to fill; run first"
-        )
     headers = Tally(there).refresh().headers
     committed = [shard for shard in run.shards if shard.name in headers]
     remarks = list(run.remarks)
@@ -42,7 +46,7 @@ def fill_job(run: Job) -> Job:
             f"not judged yet, and so not filled: {missing:,} of {counted(len(run.shards), 'shard')}; "
             "run, and fill again"
         )
-    shards = tuple(s for s in committed if _rejected_early(headers[s.name], run.recipe.judge_ids))
+    shards = tuple(s for s in committed if gaps(headers[s.name].counts, run.recipe.judge_ids))
     folder = OutputFolder(there.fill)
     job = replace(
         run,
@@ -62,11 +66,6 @@ def fill_job(run: Job) -> Job:
         folder.put(fingerprint.canonical(job.record), folder.record)
         folder.remove_dead_temporaries()
     return job
-
-
-def _rejected_early(header: Header, judges: tuple[str, ...]) -> bool:
-    """Whether a judge that is not the last has a part in what became of a shard's samples."""
-    return any(reason.partition(".")[0] in judges[:-1] for reason in header.counts.reasons)
 
 
 def read_unseen(shards: Iterable[Shard], recipe: Recipe, run: OutputFolder) -> Iterator[Item]:

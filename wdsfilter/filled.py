@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from wdsfilter import ledger
 from wdsfilter.errors import OutputError
-from wdsfilter.ledger import Row
+from wdsfilter.ledger import Counts, Row
 from wdsfilter.output import OutputFolder
 
+_PLACE = "/wdsfilter/fill"
 REJECTED = ("dropped", "unparsable")
 """What becomes of samples that a judge rejects: no later one is asked about them."""
 
@@ -50,6 +52,22 @@ def best_ledgers(folder: OutputFolder, fill: OutputFolder | None) -> dict[str, O
 def unseen_by(row: Row, judges: Sequence[str]) -> list[str]:
     """The judges that were never asked about a sample, since an earlier one rejected it."""
     return [judge for judge in judges if row[judge] is None] if row["status"] in REJECTED else []
+
+
+def gaps(counts: Counts, judges: Sequence[str]) -> int:
+    """How many samples a judge of ``judges`` never saw in a run, since an earlier one rejected them."""
+    return sum(n for reason, n in counts.reasons.items() if reason.partition(".")[0] in judges[:-1])
+
+
+def fill_judges(folder: OutputFolder) -> tuple[str, ...]:
+    """The judges of a fill's run, in order; none where ``folder`` is no fill, or has no record yet."""
+    root = folder.root.resolve() if isinstance(folder.root, Path) else folder.root
+    if not str(root).endswith(_PLACE) or not folder.record.exists():
+        return ()
+    try:
+        return tuple(json.loads(folder.record.read_bytes())["scoring"]["order"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{folder.record}: not readable as a run's record ({error})") from error
 
 
 def broken_fills(folder: OutputFolder, fill: OutputFolder, judges: Sequence[str]) -> Iterator[str]:

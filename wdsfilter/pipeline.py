@@ -19,6 +19,7 @@ from wdsfilter.committing import CommitStage, Committed, Failed
 from wdsfilter.errors import GuardTripped, Interrupted
 from wdsfilter.failpoints import hit
 from wdsfilter.fill import read_unseen
+from wdsfilter.filled import gaps
 from wdsfilter.guard import GuardWatch
 from wdsfilter.judges import Judge, Runtime
 from wdsfilter.ledger import Header
@@ -59,7 +60,7 @@ class Runner:
 
     def __enter__(self) -> Runner:
         job = self.job
-        self.commit = CommitStage(job.folder, job.recipe, job.fingerprints)
+        self.commit = CommitStage(job.folder, job.recipe, job.fingerprints, filling=job.fills is not None)
         panel = Panel(
             job.recipe, job.runtime, self.stop, self.note, self.worker_count, self.judges, self.stopwatch
         )
@@ -144,7 +145,8 @@ def run(runner: Runner) -> Iterator[Committed | Failed]:
                             worklist.committed(result.shard)
                             tally.add(result.shard.name, result.header)
                             counts = result.header.counts
-                            runner.note("committed", shard=result.shard.name, samples=counts.samples)
+                            judged = gaps(counts, job.recipe.judge_ids) if job.fills else counts.samples
+                            runner.note("committed", shard=result.shard.name, samples=judged)
                             yield result
                             guard.check()
                         else:

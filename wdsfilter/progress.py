@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from wdsfilter.background import start_thread
 from wdsfilter.counted import counted
 from wdsfilter.errors import OutputError
+from wdsfilter.filled import gaps
 from wdsfilter.ledger import Counts
 from wdsfilter.summary import Tally
 from wdsfilter.trackers import Track
@@ -28,12 +29,20 @@ _TRACK_SECONDS = 25.0
 
 @dataclass(frozen=True, slots=True)
 class Sofar:
-    """Where a run stands: committed ``counts`` and shards, and this process's samples beyond them."""
+    """Where a run stands: committed ``counts`` and shards, and this process's samples beyond them.
+
+    ``gaps`` are, in a fill, the samples among them that a judge had never seen; the others are not judged again.
+    """
 
     counts: Counts
     shards: int
     judging: int
     damaged: int
+    gaps: int | None = None
+
+    @property
+    def judged(self) -> int:
+        return self.counts.samples if self.gaps is None else self.gaps
 
 
 class ProgressLine:
@@ -73,21 +82,25 @@ class ProgressLine:
 
     def _line(self) -> str:
         sofar = self._sofar()
-        self._speeds.append((time.monotonic(), sofar.counts.samples + sofar.judging))
+        self._speeds.append((time.monotonic(), sofar.judged + sofar.judging))
         while self._speeds[-1][0] - self._speeds[0][0] > _SPEED_SECONDS:
             self._speeds.popleft()
         if time.monotonic() - self._tracked > _TRACK_SECONDS:
             self._tracked = time.monotonic()
-            self._track({**figures(sofar), "run/pairs_per_second": speed(self._speeds)}, sofar.counts.samples)
+            self._track({**figures(sofar), "run/pairs_per_second": speed(self._speeds)}, sofar.judged)
         return describe(sofar, max(self._total, sofar.shards), speed(self._speeds))
 
 
 @dataclass(slots=True)
 class FolderProgress:
-    """How far a run is, by what all its processes committed; ``judging`` tells this one's samples beyond that."""
+    """How far a run is, by what all its processes committed; ``judging`` tells this one's samples beyond that.
+
+    ``filling`` are the judges, where it is a fill.
+    """
 
     tally: Tally
     judging: Callable[[], int]
+    filling: Sequence[str] = ()
     _looked: float = -math.inf
 
     def __call__(self) -> Sofar:
@@ -103,16 +116,27 @@ class FolderProgress:
         return self._sofar()
 
     def _sofar(self) -> Sofar:
-        return Sofar(self.tally.counts, len(self.tally.headers), self.judging(), len(self.tally.damaged))
+        return where_it_stands(self.tally, self.judging(), self.filling)
+
+
+def where_it_stands(tally: Tally, judging: int, filling: Sequence[str] = ()) -> Sofar:
+    """Where the folder of ``tally`` stands, with so many samples beyond what is committed; see FolderProgress."""
+    found = gaps(tally.counts, filling) if filling else None
+    return Sofar(tally.counts, len(tally.headers), judging, len(tally.damaged), found)
 
 
 def figures(sofar: Sofar) -> dict[str, float]:
     """What trackers are told of a run."""
     counts, samples = sofar.counts, max(sofar.counts.samples, 1)
-    return {
-        "run/samples": counts.samples,
+    seen: dict[str, float] = {
+        "run/samples": sofar.judged,
         "run/shards": sofar.shards,
         "run/damaged_shards": sofar.damaged,
+    }
+    if sofar.gaps is not None:
+        return seen
+    return {
+        **seen,
         "run/kept_share": counts.kept / samples,
         "run/unreadable_share": counts.unreadable / samples,
     }
@@ -127,15 +151,15 @@ def speed(history: deque[tuple[float, int]]) -> float:
 def describe(sofar: Sofar, total: int, pairs_per_second: float) -> str:
     """``12/2,176 shards, 61,030 pairs, 148 pairs/s, 17.9 % kept, 3 h 12 min left``."""
     counts = sofar.counts
-    parts = [f"{sofar.shards}/{counted(total, 'shard')}", counted(counts.samples + sofar.judging, "pair")]
+    parts = [f"{sofar.shards}/{counted(total, 'shard')}", counted(sofar.judged + sofar.judging, "pair")]
     if pairs_per_second:
         parts.append(f"{pairs_per_second:,.0f} pairs/s")
-    if counts.samples:
+    if counts.samples and sofar.gaps is None:
         parts.append(f"{counts.kept / counts.samples:.1%} kept")
     if sofar.damaged:
         parts.append(f"{sofar.damaged} damaged")
     if sofar.shards and pairs_per_second:
-        left = (total - sofar.shards) * counts.samples / sofar.shards - sofar.judging
+        left = (total - sofar.shards) * sofar.judged / sofar.shards - sofar.judging
         parts.append(f"{duration(max(left, 0) / pairs_per_second)} left")
     return ", ".join(parts)
 

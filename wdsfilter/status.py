@@ -10,7 +10,7 @@ from typing import Any
 
 from wdsfilter.errors import OutputError
 from wdsfilter.events import read_events
-from wdsfilter.filled import fill_of
+from wdsfilter.filled import fill_judges, fill_of, gaps
 from wdsfilter.ledger import Counts
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Tolerate
@@ -23,7 +23,8 @@ class Status:
     """``state`` is ``done``, ``done, with trouble``, ``unfinished`` or ``stopped by the guard``.
 
     ``left`` names shards that are neither done nor given up. ``code`` is the run's exit code;
-    ``troubles`` says in phrases what is beyond tolerance. ``fill`` is how its fill stands, which is a run itself.
+    ``troubles`` says in phrases what is beyond tolerance. ``fill`` is how its fill stands, which is a run itself,
+    and has ``gaps``: samples that a judge had never seen, and that are judged by now.
     """
 
     state: str
@@ -37,6 +38,7 @@ class Status:
     troubles: Sequence[str]
     guard: str | None
     fill: Status | None = None
+    gaps: int | None = None
 
 
 def note_shards(folder: OutputFolder, shards: Sequence[Shard]) -> dict[str, Any]:
@@ -88,7 +90,18 @@ def read_status(folder: OutputFolder) -> Status:
     fill = fill_of(folder)
     filling = read_status(fill) if fill is not None else None
     return Status(
-        state, code, len(done), len(names), left, tally.counts, damaged, unread, found, guard, filling
+        state,
+        code,
+        len(done),
+        len(names),
+        left,
+        tally.counts,
+        damaged,
+        unread,
+        found,
+        guard,
+        filling,
+        gaps(tally.counts, judges) if (judges := fill_judges(folder)) else None,
     )
 
 

@@ -16,8 +16,9 @@ from rich.text import Text
 
 from wdsfilter.errors import OutputError
 from wdsfilter.events import EventTail
+from wdsfilter.filled import fill_judges
 from wdsfilter.output import OutputFolder
-from wdsfilter.progress import Sofar, describe, speed
+from wdsfilter.progress import describe, speed, where_it_stands
 from wdsfilter.summary import Tally
 
 _SPEED_SECONDS = 120.0
@@ -118,9 +119,9 @@ class Watch:
         now = time.monotonic() if now is None else now
         tally, processes = self.tally, list(self.processes.values())
         total = max(self.total, len(tally.headers))
-        sofar = Sofar(tally.counts, len(tally.headers), sum(p.judging for p in processes), len(tally.damaged))
+        stands = where_it_stands(tally, sum(p.judging for p in processes), fill_judges(self.folder))
         parts: list[RenderableType] = [
-            _line(describe(sofar, total, sum(p.rate() for p in processes))),
+            _line(describe(stands, total, sum(p.rate() for p in processes))),
             _bar(len(tally.headers), max(total, 1)),
             _table(processes, now),
         ]

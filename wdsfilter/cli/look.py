@@ -119,13 +119,19 @@ def counts_table(counts: Counts, of: str) -> Table:
 
 def show(status: Status, folder: OutputFolder, when: str = "") -> None:
     """Print how a run stands: counts by reason, and everything that is wrong with it."""
-    out.print(counts_table(status.counts, f"{status.done} of {counted(status.total, 'shard')}"))
+    shards = f"{status.done} of {counted(status.total, 'shard')}"
+    if status.gaps is None:
+        out.print(counts_table(status.counts, shards))
+    else:
+        out.print(f"{_gaps(status.gaps)} in {shards}")
     _show_troubles(status)
     out.print(f"{status.state} {when}".rstrip() + f": {folder.root}", markup=False)
     if status.fill is not None:
         fill = status.fill
         out.print(
-            f"fill: {fill.state}, {fill.done} of {counted(fill.total, 'shard')}: {folder.fill}", markup=False
+            f"fill: {fill.state}, {_gaps(fill.gaps or 0)} in {fill.done} of {counted(fill.total, 'shard')}: "
+            f"{folder.fill}",
+            markup=False,
         )
 
 
@@ -133,9 +139,14 @@ def show_fill(status: Status, folder: OutputFolder, when: str) -> None:
     """Print how a fill ended."""
     _show_troubles(status)
     out.print(
-        f"{status.state} {when}: gaps filled in {status.done} of {counted(status.total, 'shard')}: {folder.root}",
+        f"{status.state} {when}: {_gaps(status.gaps or 0)} in {status.done} of "
+        f"{counted(status.total, 'shard')}: {folder.root}",
         markup=False,
     )
+
+
+def _gaps(number: int) -> str:
+    return f"{counted(number, 'sample')} judged that a judge had never seen,"
 
 
 def tell_full(remarks: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ def push(
         bool, typer.Option("--public", help="Where the data set is made: for everybody to see, not private.")
     ] = False,
 ) -> None:
-    """Upload a run's or a selection's shards and ledgers to the hub, with a card that says what they are.
+    """Upload a run's or a selection's shards and ledgers to the hub, with its fill and a card that says what they are.
 
     What is there already is not sent again: run the same command again to go on. The token is that of
     `hf auth login`, or HF_TOKEN.

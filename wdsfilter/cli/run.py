@@ -63,7 +63,8 @@ def run(
     Start it as often as you like, on as many machines as you like, on one output folder: what is
     done is done, the rest is shared. Under `accelerate launch` every rank does its part.
     """
-    from wdsfilter.fill import fill_job
+    from wdsfilter.fill import check_run, fill_job
+    from wdsfilter.output import OutputFolder
     from wdsfilter.recipe_files import load_recipe
     from wdsfilter.stop import Stop
     from wdsfilter.summary import EXIT_INTERRUPTED
@@ -83,6 +84,8 @@ def run(
                         raise UserError("--fill goes on from a run's folder: give --output FOLDER")
                     source = input_stream(settings, limit_shards, where, stop)
                 else:
+                    if fill and folder is not None:
+                        check_run(OutputFolder(folder))
                     job = planned(settings, folder, limit_shards, where)
                     job = fill_job(job) if fill else job
             except WdsfilterError as error:
@@ -180,8 +183,9 @@ def carry_out(job: Job, where: launch.Place, stop: Stop, *, table: bool = True) 
             stack.enter_context(Pulse(note, judging, runner.stopwatch))
             if where.rank == 0:
                 track = stack.enter_context(tracking(recipe.run.trackers, folder.trackers, err.print))
-                sofar = FolderProgress(summary.Tally(folder), judging)
-                stack.callback(lambda: track(figures(last := sofar.fresh()), last.counts.samples))
+                filling = recipe.judge_ids if job.fills else ()
+                sofar = FolderProgress(summary.Tally(folder), judging, filling)
+                stack.callback(lambda: track(figures(last := sofar.fresh()), last.judged))
                 stack.enter_context(ProgressLine(err, len(job.shards), sofar, track))
             for result in pipeline.run(runner):
                 if isinstance(result, Failed):

@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import wdsfilter
+from wdsfilter.counted import counted
 from wdsfilter.ledger import Counts
 from wdsfilter.push.target import Target
 from wdsfilter.report.opened import Opened
@@ -28,10 +29,10 @@ class Bar:
     kept: int
 
 
-def card(opened: Opened, target: Target, counts: Counts) -> str:
+def card(opened: Opened, target: Target, counts: Counts, filled: int) -> str:
     """The part of the card that is generated, between two marks.
 
-    Of a run that is not finished it speaks of what ``counts`` counts.
+    Of a run that is not finished it speaks of what ``counts`` counts. ``filled`` shards are in its fill.
     """
     environment = Environment(
         loader=PackageLoader("wdsfilter.push"),
@@ -47,6 +48,7 @@ def card(opened: Opened, target: Target, counts: Counts) -> str:
         target=target,
         prefix=target.path(""),
         counts=counts,
+        filled=counted(filled, "shard") if filled else "",
         status=opened.status,
         selection=opened.is_selection,
         order=opened.order,
