@@ -114,9 +114,8 @@ MUTATIONS = (
         (
             Edit(
                 "committing.py",
-                "                    output.add(item.row, item.sample)\n",
-                "                    for _ in range(1 + item.row['key'].endswith('7')):\n"
-                "                        output.add(item.row, item.sample)\n",
+                "    output.add(row, case.sample)\n",
+                "    for _ in range(1 + row['key'].endswith('7')):\n        output.add(row, case.sample)\n",
             ),
         ),
         "tests/test_pipeline.py",

@@ -1,15 +1,14 @@
-"""Reading ahead and writing behind: the same items, no more of them than allowed, and no thread left."""
+"""Reading ahead: the same items, no more of them than allowed, and no thread left."""
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
-from wdsfilter.overlap import behind, prefetched
+from wdsfilter.overlap import prefetched
 
 
 def ahead(items: Iterator[int], max_bytes: int = 1000, size: int = 1) -> Generator[int, None, None]:
@@ -17,7 +16,7 @@ def ahead(items: Iterator[int], max_bytes: int = 1000, size: int = 1) -> Generat
 
 
 def threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name in ("wdsfilter-read", "wdsfilter-write")]
+    return [t.name for t in threading.enumerate() if t.name == "wdsfilter-read"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 5000])
@@ -109,106 +108,4 @@ def test_closing_closes_the_source() -> None:
     assert next(reading) == 0
     reading.close()
     assert closed.is_set()
-    assert threads() == []
-
-
-def written(
-    items: Iterator[int],
-    stage: Callable[[Iterator[int]], Iterator[int]],
-    max_bytes: int = 1000,
-    max_items: int = 64,
-) -> Generator[int, None, None]:
-    return behind(stage, items, size_of=lambda _: 1, max_bytes=max_bytes, max_items=max_items)
-
-
-def doubled(items: Iterator[int]) -> Iterator[int]:
-    return (2 * item for item in items)
-
-
-@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 5000])
-def test_a_stage_behind_gives_the_same(count: int) -> None:
-    """Its results are the stage's, in order; and its thread is gone afterwards."""
-    assert list(written(iter(range(count)), doubled)) == [2 * number for number in range(count)]
-    assert threads() == []
-
-
-def test_items_are_made_while_the_stage_is_away() -> None:
-    """As many items as may wait are made while the stage is busy with the first, and no more."""
-    made: list[int] = []
-    go_on = threading.Event()
-
-    def items() -> Iterator[int]:
-        for number in range(1000):
-            made.append(number)
-            yield number
-
-    def slow(taken: Iterator[int]) -> Iterator[int]:
-        for item in taken:
-            assert go_on.wait(5)
-            yield item
-
-    def watch() -> None:
-        deadline = time.monotonic() + 5
-        while len(made) < 64 and time.monotonic() < deadline:
-            time.sleep(0.001)
-        time.sleep(0.05)
-        seen.append(len(made))
-        go_on.set()
-
-    seen: list[int] = []
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    assert list(written(items(), slow)) == list(range(1000))
-    watcher.join()
-    assert 64 <= seen[0] <= 64 + 2 * 32  # the bound, one chunk being made and one being written
-
-
-def test_an_error_of_the_stage_comes_out() -> None:
-    """It is raised where the results are taken, after those before it, and nothing more is made for long."""
-
-    def failing(taken: Iterator[int]) -> Iterator[int]:
-        for item in taken:
-            if item == 100:
-                raise OSError("disk full")
-            yield item
-
-    made = itertools.count()
-    results: list[int] = []
-    with pytest.raises(OSError, match="disk full"):
-        results.extend(written(made, failing))
-    assert results == list(range(100))
-    assert next(made) < 100 + 4 * 32
-    assert threads() == []
-
-
-@pytest.mark.parametrize("closed", [True, False], ids=["closed", "failed"])
-def test_the_stage_gets_all_that_was_made(closed: bool) -> None:
-    """Whether the items fail or nobody wants results any more: the stage comes to its own end."""
-    seen: list[int] = []
-    ended = threading.Event()
-
-    def items() -> Iterator[int]:
-        for number in range(40):
-            if closed:
-                time.sleep(0.002)
-            yield number
-        raise InterruptedError("enough")
-
-    def stage(taken: Iterator[int]) -> Iterator[int]:
-        for item in taken:
-            time.sleep(0.001)
-            seen.append(item)
-            yield item
-        ended.set()
-
-    results = written(items(), stage)
-    if closed:
-        assert next(results) == 0
-        results.close()
-    else:
-        with pytest.raises(InterruptedError, match="enough"):
-            list(results)
-    assert ended.is_set()
-    assert seen == list(range(len(seen)))
-    assert len(seen) == 40 or closed
     assert threads() == []

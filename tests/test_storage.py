@@ -50,7 +50,9 @@ def test_what_gets_its_name_has_been_flushed(tmp_path: Path, monkeypatch: pytest
         real_fsync(descriptor)
         status = os.fstat(descriptor)
         flushed[status.st_ino] = (status.st_size, status.st_mtime_ns)
-        unflushed.difference_update([f for f in unflushed if f.exists() and f.stat().st_ino == status.st_ino])
+        unflushed.difference_update(
+            [f for f in list(unflushed) if f.exists() and f.stat().st_ino == status.st_ino]
+        )
 
     def name(real: Callable[[Path, Path], None], source: Path, final: Path) -> None:
         status = source.stat()

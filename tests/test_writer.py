@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import tarfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -172,3 +173,31 @@ def test_an_abandoned_shard_is_no_archive(tmp_path: Path) -> None:
         writer.add([Member(name, "jpg", data)])
     writer.abandon()
     assert isinstance(read((tmp_path / "a.tar").read_bytes())[-1], Damage)
+
+
+def test_memory_is_bounded_where_the_disk_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples wait for the disk up to a bound; then whoever adds them waits."""
+    moves, added = threading.Event(), threading.Semaphore(0)
+    write = os.write
+
+    def slow(descriptor: int, data: bytes) -> int:
+        moves.wait(10)
+        return write(descriptor, data)
+
+    def add() -> None:
+        for number in range(64):
+            writer.add([Member(f"{number}.bin", "bin", bytes(1 << 20))])
+            added.release()
+
+    monkeypatch.setattr(os, "write", slow)
+    writer = ShardWriter(tmp_path / "a.tar")
+    adding = threading.Thread(target=add)
+    adding.start()
+    count = 0
+    while added.acquire(timeout=0.3):
+        count += 1
+    assert 16 <= count <= 22  # what may wait, and the block at hand
+    moves.set()
+    adding.join()
+    assert writer.close().samples == 64
+    assert len(read((tmp_path / "a.tar").read_bytes())) == 64

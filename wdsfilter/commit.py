@@ -9,6 +9,7 @@ shard does the same, since a shard is a pure function of input bytes and ledger.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +36,18 @@ class Fingerprints:
 
 
 class ShardOutput:
-    """One shard on its way into the output folder: rows and kept samples in, one commit at the end."""
+    """One shard on its way into the output folder: rows and kept samples in, one commit at the end.
+
+    ``thread`` writes the samples, and may be the one that calls :meth:`commit`.
+    """
 
     def __init__(
-        self, folder: OutputFolder, shard: Shard, recipe: Recipe, fingerprints: Fingerprints
+        self,
+        folder: OutputFolder,
+        shard: Shard,
+        recipe: Recipe,
+        fingerprints: Fingerprints,
+        thread: Executor | None = None,
     ) -> None:
         self._folder = folder
         self._shard = shard
@@ -47,7 +56,7 @@ class ShardOutput:
         folder.check_free(shard.name)
         self._ledger_path = folder.temporary()
         self._tar_path = folder.temporary()
-        self._tar = ShardWriter(self._tar_path) if recipe.output.shards else None
+        self._tar = ShardWriter(self._tar_path, thread) if recipe.output.shards else None
         try:
             self._ledger = LedgerWriter(self._ledger_path, ledger.schema(recipe))
         except BaseException:

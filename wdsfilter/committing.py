@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from wdsfilter import storage
+from wdsfilter.background import helper
 from wdsfilter.commit import Fingerprints, ShardOutput
 from wdsfilter.errors import OutputError, ReadError, StoreError
 from wdsfilter.filled import REJECTED
@@ -13,7 +16,7 @@ from wdsfilter.ledger import Header
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Recipe
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import Case, Item, ShardBegins
+from wdsfilter.stages import Case, Item, ShardBegins, ShardEnds
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,9 @@ class Failed:
 class CommitStage:
     """Writes every case's row and the kept samples, commits shard by shard.
 
-    ``open_samples`` are those of the shard in hand, not committed yet, for the progress line; of a fill
-    (``filling``) those that a judge had never seen.
+    A thread hashes, writes, flushes and commits, while the caller goes on with what comes next. ``open_samples`` are
+    those of the shard in hand, not committed yet, for the progress line; of a fill (``filling``) those that a judge
+    had never seen.
     """
 
     folder: OutputFolder
@@ -47,43 +51,57 @@ class CommitStage:
     open_samples: int = 0
 
     def __call__(self, items: Iterator[Item]) -> Generator[Committed | Failed, None, None]:
+        """How each shard went out. However this ends, what had come to its end by then is committed."""
         output: ShardOutput | None = None
-        try:
-            for item in items:
-                if isinstance(item, ShardBegins):
-                    output = ShardOutput(self.folder, item.shard, self.recipe, self.fingerprints)
-                    continue
-                assert output is not None, "a shard's items begin with ShardBegins"
-                if isinstance(item, Case):
-                    decision = item.decision or item.standing
-                    item.row["status"] = decision.status
-                    item.row["reason"] = decision.reason
-                    item.row["detail"] = decision.detail
-                    output.add(item.row, item.sample)
-                    self.open_samples += item.standing.status in REJECTED or not self.filling
-                    continue
-                self.open_samples = 0
-                if item.source is not None:
-                    try:
-                        result: Committed | Failed = Committed(
-                            item.shard, output.commit(item.source, item.damage)
-                        )
-                    except ReadError as error:  # another was faster, and its shard could not be made again
-                        output.abandon()
-                        result = Failed(item.shard, error)
-                    output = None
-                    yield result
-                else:
+        ending: deque[Future[Committed | Failed]] = deque()
+        with helper("write") as thread:
+            try:
+                for item in items:
+                    if isinstance(item, ShardBegins):
+                        output = ShardOutput(self.folder, item.shard, self.recipe, self.fingerprints, thread)
+                        continue
+                    assert output is not None, "a shard's items begin with ShardBegins"
+                    if isinstance(item, Case):
+                        _add(output, item)
+                        self.open_samples += item.standing.status in REJECTED or not self.filling
+                    else:
+                        ending.append(thread.submit(_end, output, item))
+                        output, self.open_samples = None, 0
+                    while ending and ending[0].done():
+                        yield ending.popleft().result()
+                while ending:
+                    yield ending.popleft().result()
+            except OSError as error:
+                told = (
+                    error
+                    if isinstance(error, StoreError)
+                    else f"{self.folder.root}: {error.strerror or error}"
+                )
+                raise OutputError(f"{told}; what is committed is whole, run again to go on") from error
+            finally:
+                if output is not None:
                     output.abandon()
-                    output = None
-                    yield Failed(
-                        item.shard, item.error or ReadError(f"{storage.shown(item.shard.url)}: not read")
-                    )
-        except OSError as error:
-            told = (
-                error if isinstance(error, StoreError) else f"{self.folder.root}: {error.strerror or error}"
-            )
-            raise OutputError(f"{told}; what is committed is whole, run again to go on") from error
-        finally:
-            if output is not None:
-                output.abandon()
+
+
+def _add(output: ShardOutput, case: Case) -> None:
+    decision = case.decision or case.standing
+    row = case.row
+    row["status"], row["reason"], row["detail"] = decision.status, decision.reason, decision.detail
+    output.add(row, case.sample)
+
+
+def _end(output: ShardOutput, end: ShardEnds) -> Committed | Failed:
+    """Commit the shard, or leave nothing of it."""
+    done = False
+    try:
+        if end.source is None:
+            error = end.error or ReadError(f"{storage.shown(end.shard.url)}: not read")
+            return Failed(end.shard, error)
+        header = output.commit(end.source, end.damage)
+        done = True
+        return Committed(end.shard, header)
+    except ReadError as error:  # another was faster, and its shard could not be made again
+        return Failed(end.shard, error)
+    finally:
+        if not done:
+            output.abandon()

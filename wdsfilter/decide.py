@@ -15,7 +15,7 @@ def decide_one(spec: JudgeSpec, numbers: Numbers) -> Decision | None:
         for number in value if isinstance(value, list) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 return Decision("unreadable", f"{spec.id}.not_finite", f"{name} is {number}")
-            if isinstance(number, str) and not _is_utf8(number):
+            if isinstance(number, str) and not number.isascii() and not _is_utf8(number):
                 return Decision("unreadable", f"{spec.id}.not_utf8", f"{name} cannot be stored")
     decision = spec.module.decide(spec.options, numbers)
     if decision is None:

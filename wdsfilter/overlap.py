@@ -1,4 +1,4 @@
-"""Threads before and behind the one that judges: reading goes on while the model works, and so does writing."""
+"""A thread before the one that judges: reading goes on while the model works."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Generic, TypeVar
 from wdsfilter.background import start_thread
 
 T = TypeVar("T")
-R = TypeVar("R")
 
-_CHUNK = 32  # items that are handed over together, when there is no hurry
+_CHUNK = 32  # items that are handed over together
 _PATIENCE = 1.0
 _LOOK = 0.25
 
@@ -36,11 +35,11 @@ class Channel(Generic[T]):
         self._chunk: list[T] = []
         self._chunk_bytes = 0
 
-    def put(self, item: T, *, now: bool = False) -> bool:
-        """Hand over an item, when there is room; soon or ``now``. False when nobody takes any more."""
+    def put(self, item: T) -> bool:
+        """Hand over an item soon, when there is room. False when nobody takes any more."""
         self._chunk.append(item)
         self._chunk_bytes += self._size_of(item)
-        if now or len(self._chunk) == _CHUNK or self._chunk_bytes * 8 >= self._max_bytes or not self._queue:
+        if len(self._chunk) == _CHUNK or self._chunk_bytes * 8 >= self._max_bytes or not self._queue:
             self._hand_over()
         return not self._left
 
@@ -128,46 +127,3 @@ def prefetched(
         close = getattr(items, "close", None)
         if close is not None and not thread.is_alive():
             close()
-
-
-def behind(
-    stage: Callable[[Iterator[T]], Iterator[R]],
-    items: Iterator[T],
-    *,
-    size_of: Callable[[T], int],
-    max_bytes: int,
-    max_items: int,
-    urgent: Callable[[T], bool] = lambda item: False,
-) -> Generator[R, None, None]:
-    """What ``stage`` gives for ``items``; it runs in a thread, and ``items`` are pulled in this one.
-
-    What a :class:`Channel` holds may wait for the stage; an ``urgent`` item is not held back to be
-    handed over with others. However this generator ends, the stage
-    gets all that was pulled, and then an ordinary end. Its exceptions are raised here.
-    """
-    channel: Channel[T] = Channel(size_of, max_bytes, max_items)
-    results: deque[R] = deque()
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            for result in stage(channel.taken()):
-                results.append(result)
-        except BaseException as error:  # handed over, raised there
-            failure.append(error)
-        finally:
-            channel.leave()
-
-    thread = start_thread(work, "write")
-    try:
-        for item in items:
-            if not channel.put(item, now=urgent(item)):
-                break
-            while results:
-                yield results.popleft()
-    finally:
-        channel.end()
-        thread.join()
-    yield from results
-    if failure:
-        raise failure[0]

@@ -24,22 +24,19 @@ from wdsfilter.guard import GuardWatch
 from wdsfilter.judges import Judge, Runtime
 from wdsfilter.ledger import Header
 from wdsfilter.output import OutputFolder
-from wdsfilter.overlap import behind
 from wdsfilter.panel import Panel, ignore
 from wdsfilter.plan import Job, check_record, first_samples, make_job
 from wdsfilter.recipe import Recipe
 from wdsfilter.samples import Pair, Sample
 from wdsfilter.scorer import Note
 from wdsfilter.shards.source import Shard
-from wdsfilter.stages import ShardEnds, item_size, read_items
+from wdsfilter.stages import read_items
 from wdsfilter.stop import Stop
 from wdsfilter.stopwatch import Stopwatch
 from wdsfilter.summary import Tally, finish
 from wdsfilter.worklist import Worklist
 
 _CHECKED_SAMPLES = 1024  # looked through for pairs to check judges on
-_UNWRITTEN_BYTES = 32 << 20  # of kept samples that are decided and wait for the disk
-_UNWRITTEN_ITEMS = 512
 
 
 @dataclass(slots=True)
@@ -110,16 +107,7 @@ class Runner:
         local = all(storage.protocol(shard.url) is None for shard in self.job.shards)
         with (
             closing(self._panel.judged(items, local=local)) as judged,
-            closing(
-                behind(
-                    self.commit,
-                    judged,
-                    size_of=item_size,
-                    max_bytes=_UNWRITTEN_BYTES,
-                    max_items=_UNWRITTEN_ITEMS,
-                    urgent=lambda item: isinstance(item, ShardEnds),
-                )
-            ) as results,
+            closing(self.commit(judged)) as results,
         ):
             yield from self.stopwatch.timed("writing", results)
 

@@ -7,6 +7,7 @@ overrides (``judges.vlm.at_least.grade=8``) and validates the result.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -203,7 +204,7 @@ class JudgeSpec:
         return judges.module(self.name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Recipe:
     """A valid recipe."""
 
@@ -215,11 +216,11 @@ class Recipe:
     run: Run
     seed: int
 
-    @property
+    @cached_property
     def judge_ids(self) -> tuple[str, ...]:
         return tuple(spec.id for spec in self.judges)
 
-    @property
+    @cached_property
     def pair_reader(self) -> PairReader:
         return PairReader(tuple(self.input.image), self.input.caption, self.output.scores == "json")
 

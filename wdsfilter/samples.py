@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 Status = Literal["kept", "dropped", "unreadable", "unparsable"]
 
@@ -12,17 +12,20 @@ Numbers = Mapping[str, Any]
 """What a judge measured of one pair: field name -> int, float, bool, str, list of floats, or None."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One file of a sample. ``name`` as stored in the tar; ``extension`` is webdataset's, lower case."""
+class Member(NamedTuple):
+    """One file of a sample. ``name`` as stored in the tar; ``extension`` is webdataset's, lower case.
+
+    ``stored`` is its header, data and padding as they are to be written, in one piece, where that is known already;
+    empty where it has to be made.
+    """
 
     name: str
     extension: str
     data: bytes | memoryview
+    stored: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """All members of one key, in stored order. Its identity is (shard, key).
 
     ``offset`` and ``length`` (bytes) say where it lay in its uncompressed shard: from its first
@@ -46,8 +49,8 @@ class Sample:
         """The sample under another key: its members' names change in front of their extension, their bytes do not."""
         if key == self.key:
             return self
-        members = tuple(replace(m, name=key + m.name[len(self.key) :]) for m in self.members)
-        return replace(self, key=key, members=members)
+        members = tuple(Member(key + m.name[len(self.key) :], m.extension, m.data) for m in self.members)
+        return self._replace(key=key, members=members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,7 @@ class Pair:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A pair made ready for a judge's device half.
 
     ``cost`` is what a batch's budget is counted in (tokens for a language model, 1 where nothing

@@ -58,13 +58,12 @@ def score_json(row: Mapping[str, Any], judge_ids: Sequence[str]) -> str:
 
 def _plain(value: Any) -> Any:
     """float32 values in a short spelling (0.1, not 0.10000000149011612), names sorted, nulls left out."""
-    if isinstance(value, float):
+    kind = type(value)
+    if kind is float:
         return float(f"{value:.7g}")
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
+    if kind is dict:
         return {name: _plain(item) for name, item in sorted(value.items()) if item is not None}
-    return value
+    return [_plain(item) for item in value] if kind is list else value
 
 
 def _merged(data: bytes, scores: str) -> bytes:

@@ -124,8 +124,10 @@ def read_case(sample: Sample | Unreadable, recipe: Recipe) -> Case:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value if value is None else value.encode("utf-8", "replace").decode()
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
     return json.dumps(value)
 
 

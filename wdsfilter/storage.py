@@ -25,7 +25,7 @@ from wdsfilter.objects import ObjectPath
 from wdsfilter.remote import transport
 from wdsfilter.streams import Stat, fresh_info, open_http, open_object, stat_of
 
-READ_BUFFER = 1 << 20
+READ_BUFFER = 128 << 10
 STDIN = "-"
 
 

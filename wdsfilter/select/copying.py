@@ -6,12 +6,12 @@ A sample whose bytes can stay as they lie is only looked through; every other on
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeAlias, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,7 +22,7 @@ from wdsfilter.ledger import Row
 from wdsfilter.ranges import Range, read_into
 from wdsfilter.recipe import Output
 from wdsfilter.samples import Member, Sample
-from wdsfilter.shards.plain import normalise
+from wdsfilter.select.lying import lying_samples
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.tar import ZERO_BLOCK
 from wdsfilter.shards.writer import stored
@@ -32,7 +32,47 @@ _BYTES_ASKED_FOR = 8 << 20  # of a store, by several requests at once
 _ROWS_AT_ONCE = 256
 _PLACE = ("key", "source_shard", "source_key", "offset", "length")
 
-Buffers = list["bytes | memoryview"]
+Data: TypeAlias = "bytes | memoryview"
+
+
+@dataclass(slots=True)
+class Stored:
+    """Samples as they are to be written: ``buffers`` one after the other, and each sample's size (bytes).
+
+    Of ``data``, pieces that follow one another are one buffer.
+    """
+
+    data: memoryview
+    buffers: list[Data] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    _run: tuple[int, int] = (0, 0)
+
+    def begin(self) -> None:
+        """A sample begins."""
+        self.sizes.append(0)
+
+    def add_pieces(self, pieces: Iterable[tuple[int, int]]) -> None:
+        """Pieces of ``data``, of the sample."""
+        for begin, end in pieces:
+            self.sizes[-1] += end - begin
+            if begin != self._run[1]:
+                self.end()
+                self._run = begin, begin
+            self._run = self._run[0], end
+
+    def add_made(self, buffers: Iterable[Data]) -> None:
+        """Other bytes of the sample."""
+        self.end()
+        for data in buffers:
+            self.sizes[-1] += len(data)
+            self.buffers.append(data)
+
+    def end(self) -> None:
+        """No piece follows that lies behind the last one."""
+        begin, end = self._run
+        if begin < end:
+            self.buffers.append(self.data[begin:end])
+        self._run = end, end
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,34 +99,36 @@ class Copying:
                     yield file.read_row_group(group).slice(low, high - low)
                 begin += size
 
-    def stored(self, rows: pa.Table) -> Iterator[Buffers]:
-        """What is to be written of each row's sample; good until the next is asked for.
-
-        Raises InputError, OutputError, ReadError.
-        """
+    def stored(self, rows: pa.Table) -> Iterator[Stored]:
+        """What is to be written of the rows' samples, many at once. Raises InputError, OutputError, ReadError."""
         with_scores = self.output.scores != "none"
         columns = rows.select([*_PLACE, *(self.judges if with_scores else ())])
         sources = pc.unique(rows["source_shard"]).to_pylist()
         local = all(storage.protocol(self.locations[shard]) is None for shard in sources)
-        block = memoryview(b"")
         for batch in _batches(columns, _BYTES_AT_ONCE if local else _BYTES_ASKED_FOR):
             wanted = [Range(self.locations[r["source_shard"]], r["offset"], r["length"]) for r in batch]
-            size = sum(piece.length for piece in wanted)
-            if size > len(block):
-                block = memoryview(bytearray(size))
-            read_into(block[:size], wanted)
-            plain = normalise(block[:size], [(r["source_key"], r["length"]) for r in batch])
-            ends = accumulate(piece.length for piece in wanted)
-            for row, extensions, end in zip(batch, plain, ends, strict=True):
-                buffers: Buffers = [block[end - row["length"] : end]]
-                if extensions is None or row["key"] != row["source_key"]:
-                    members = self._read_strictly(row, bytes(buffers[0]))
-                    extensions, buffers = {member.extension for member in members}, [*stored(members)]
+            data = np.empty(sum(piece.length for piece in wanted), np.uint8).data
+            read_into(data, wanted)
+            samples = Stored(data)
+            lying = lying_samples(data, [(row["source_key"], row["length"]) for row in batch])
+            end = 0
+            for row, found in zip(batch, lying, strict=True):
+                end += row["length"]
+                samples.begin()
+                extensions: Set[str]
+                if found is not None and row["key"] == row["source_key"]:
+                    extensions = found.extensions
+                    samples.add_pieces(found.pieces)
+                else:
+                    members = self._read_strictly(row, bytes(data[end - row["length"] : end]))
+                    extensions = {member.extension for member in members}
+                    samples.add_made(stored(members))
                 if with_scores:
-                    buffers += self._scores(row, extensions)
-                yield buffers
+                    samples.add_made(self._scores(row, extensions))
+            samples.end()
+            yield samples
 
-    def _scores(self, row: Row, extensions: Set[str]) -> Iterator[bytes | memoryview]:
+    def _scores(self, row: Row, extensions: Set[str]) -> Iterator[Data]:
         if self.output.score_extension in extensions:
             raise OutputError(
                 f"sample {row['source_key']!r} has a member .{self.output.score_extension} already (was it "

@@ -146,9 +146,9 @@ def make_shard(job: Cut, folder: OutputFolder, number: int) -> Header:
         used: set[str] = set()
         for table in job.copying.tables(number * job.per_shard, job.per_shard):
             sizes = []
-            for buffers in job.copying.stored(table):
-                tar.add_stored(buffers)
-                sizes.append(sum(map(len, buffers)))
+            for samples in job.copying.stored(table):
+                tar.add_stored(samples.buffers, len(samples.sizes))
+                sizes += samples.sizes
             rows.add_table(_placed(table, begin, sizes))
             begin += sum(sizes)
             used.update(pc.unique(table["source_shard"]).to_pylist())

@@ -94,7 +94,7 @@ class Selection:
         with TemporaryDirectory() as temporary:
             answer, located, copying = self._asked(Path(temporary))
             tables = copying.tables(0, answer.rows)
-            write_stream((buffers for table in tables for buffers in copying.stored(table)), file)
+            write_stream((samples.buffers for table in tables for samples in copying.stored(table)), file)
             check_unchanged(located.values())
 
     def export(self, path: Path) -> int:

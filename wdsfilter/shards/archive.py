@@ -7,13 +7,15 @@ only when its end-of-archive blocks were seen and nothing but padding came after
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 from lzma import LZMAError
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from wdsfilter.samples import Damage
 from wdsfilter.shards import tar
+from wdsfilter.shards.plain import plain_members
 from wdsfilter.shards.tar import BLOCK, DamageError
 
 MAX_PADDING = 1 << 20
@@ -21,12 +23,13 @@ MAX_PADDING = 1 << 20
 
 MAX_EXTENDED_HEADER = 1 << 20
 MAX_HEADER_CHAIN = 8
-_CHUNK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 class Entry(NamedTuple):
     """A regular file of the archive. ``offset`` and ``end`` (bytes) hold its headers and padding.
 
+    ``stored`` is what the writer makes of it, where that is known already (:class:`~wdsfilter.samples.Member`).
     ``flaw`` names why its ``data`` could not be had although the archive goes on after it
     (``sparse``, ``too_large``); it is empty for a sound member.
     """
@@ -35,33 +38,82 @@ class Entry(NamedTuple):
     data: memoryview
     offset: int
     end: int
+    stored: bytes = b""
     flaw: str = ""
 
 
 class _Stream:
-    """Counted reads that know how many bytes there should have been."""
+    """An archive's bytes in order, read a block ahead. What is handed out stays as it is."""
 
     def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
+        self._raw = cast(io.BufferedReader, raw)
+        self._block = bytearray(_BLOCK_BYTES)
+        self._view = memoryview(self._block)
+        self._begin = self._end = 0  # of what was read and not taken
+        self._at_end = False
+        self._trouble: Exception | None = None
         self.position = 0
 
     def take(self, size: int) -> memoryview:
-        """Up to ``size`` bytes; fewer only at the end of the stream."""
-        try:
-            data = self._raw.read(size)
-        except (EOFError, OSError, zlib.error, LZMAError) as error:
+        """Up to ``size`` bytes; fewer only at the end of the stream. Raises DamageError."""
+        if size > self._end - self._begin:
+            self._fill()
+        data = self._view[self._begin : min(self._begin + size, self._end)]
+        self._begin += len(data)
+        taken = memoryview(bytes(data)) if size <= _BLOCK_BYTES else self._larger(size, data)
+        if len(taken) < size and self._trouble is not None:
             # Transport errors arrive as ReadError; what is left comes from a decompressor.
-            detail = f"{type(error).__name__}: {error}"
-            raise DamageError("bad_compression", detail, self.position) from error
-        self.position += len(data)
-        return memoryview(data)
+            detail = f"{type(self._trouble).__name__}: {self._trouble}"
+            raise DamageError("bad_compression", detail, self.position) from self._trouble
+        self.position += len(taken)
+        return taken
 
     def skip(self, size: int) -> None:
         while size > 0:
-            got = len(self.take(min(size, _CHUNK)))
+            got = len(self.take(min(size, _BLOCK_BYTES)))
             if not got:
                 raise DamageError("cut_in_member", f"{size} bytes of a member are missing", self.position)
             size -= got
+
+    def plain(self, most: int) -> Iterator[Entry]:
+        """The plain members that come next, of what is read. To be used up before anything else is taken."""
+        if self._end - self._begin < _BLOCK_BYTES // 2:
+            self._fill()
+        begin, base = self._begin, self.position - self._begin
+        found = plain_members(self._block, begin, self._end, most)
+        if found:
+            self._begin = found[-1].end
+            self.position += self._begin - begin
+        for member in found:
+            stored = bytes(self._view[member.header : member.end])
+            data = memoryview(stored)[BLOCK : BLOCK + member.size]
+            yield Entry(member.name, data, base + member.begin, base + member.end, stored)
+
+    def _fill(self) -> None:
+        """Read until the block is full, or nothing more comes."""
+        self._end -= self._begin
+        self._view[: self._end] = self._view[self._begin : self._begin + self._end]
+        self._begin = 0
+        self._end += self._read(self._view[self._end :])
+
+    def _larger(self, size: int, begun: memoryview) -> memoryview:
+        """``begun``, and what follows it, up to ``size`` bytes."""
+        data = memoryview(bytearray(size))
+        data[: len(begun)] = begun
+        return data[: len(begun) + self._read(data[len(begun) :])]
+
+    def _read(self, into: memoryview) -> int:
+        """How many bytes were read; fewer than there is room for only at the end of what can be read."""
+        done = 0
+        while done < len(into) and not self._at_end and self._trouble is None:
+            try:
+                got = self._raw.readinto1(into[done:])
+            except (EOFError, OSError, zlib.error, LZMAError) as error:
+                self._trouble = error
+            else:
+                self._at_end = not got
+                done += got
+        return done
 
 
 def members(raw: BinaryIO, *, max_member: int) -> Iterator[Entry | Damage]:
@@ -79,9 +131,11 @@ def members(raw: BinaryIO, *, max_member: int) -> Iterator[Entry | Damage]:
 
 def _entries(stream: _Stream, max_member: int) -> Iterator[Entry]:
     defaults: dict[str, str] = {}
-    block = stream.take(BLOCK)
     while True:
-        start = start_of(block, stream)
+        if not defaults:
+            yield from stream.plain(max_member)
+        start = stream.position
+        block = stream.take(BLOCK)
         overrides: dict[str, str] = {}
         expects_member = False
         for _ in range(MAX_HEADER_CHAIN):
@@ -92,7 +146,8 @@ def _entries(stream: _Stream, max_member: int) -> Iterator[Entry]:
                 return
             if header.kind not in tar.ABOUT_THE_NEXT:
                 break
-            payload, block = _extended_payload(header, stream)
+            payload = _extended_payload(header, stream)
+            block = stream.take(BLOCK)
             expects_member |= header.kind != tar.GLOBAL
             if header.kind == tar.GLOBAL:
                 defaults.update(tar.pax_records(payload, start))
@@ -113,36 +168,27 @@ def _entries(stream: _Stream, max_member: int) -> Iterator[Entry]:
         if header.kind == tar.SPARSE:
             _skip_sparse_map(block, stream)
         if header.kind in tar.WITHOUT_DATA or (header.kind == b"\0" and name.endswith("/")):
-            block = stream.take(BLOCK)
             continue
 
         padded = -(-size // BLOCK) * BLOCK
         wanted = header.kind in tar.REGULAR or header.kind == tar.SPARSE
         if wanted and not sparse and size <= max_member:
-            # One read brings the member, its padding and the header after it.
-            got = stream.take(padded + BLOCK)
+            got = stream.take(padded)
             if len(got) < padded:
                 missing = max(size - len(got), 0)
                 detail = f"{name}: {missing} bytes missing" if missing else f"{name}: padding missing"
                 raise DamageError("cut_in_member", detail, stream.position)
-            block = got[padded:]
-            yield Entry(name, got[:size], start, start_of(block, stream))
+            yield Entry(name, got[:size], start, stream.position)
         else:
             stream.skip(padded)
-            block = stream.take(BLOCK)
             if wanted:
                 flaw = "sparse" if sparse else "too_large"
-                yield Entry(name, memoryview(b""), start, start_of(block, stream), flaw)
-
-
-def start_of(block: memoryview, stream: _Stream) -> int:
-    """Where the block that was read last begins (bytes)."""
-    return stream.position - len(block)
+                yield Entry(name, memoryview(b""), start, stream.position, flaw=flaw)
 
 
 def _header(block: memoryview, stream: _Stream) -> tar.Header | None:
     """The header in ``block``; None at the archive's proper end. Raises DamageError."""
-    at = start_of(block, stream)
+    at = stream.position - len(block)
     if len(block) < BLOCK:
         if at == 0 and not block:
             raise DamageError("empty_file", "zero bytes, not even an empty archive", at)
@@ -162,7 +208,7 @@ def _finish(stream: _Stream, at: int) -> None:
     if len(second) < BLOCK:
         raise DamageError("no_end_of_archive", "only one end-of-archive block", at)
     padding = 0
-    while chunk := second or stream.take(_CHUNK):
+    while chunk := second or stream.take(_BLOCK_BYTES):
         second = memoryview(b"")
         if bytes(chunk).strip(b"\0"):
             raise DamageError("data_after_end", "data after the end-of-archive blocks", at)
@@ -171,19 +217,19 @@ def _finish(stream: _Stream, at: int) -> None:
             raise DamageError("zeros_after_end", f"more than {MAX_PADDING} zero bytes after the end", at)
 
 
-def _extended_payload(header: tar.Header, stream: _Stream) -> tuple[memoryview, memoryview]:
+def _extended_payload(header: tar.Header, stream: _Stream) -> memoryview:
     if header.size > MAX_EXTENDED_HEADER:
         detail = f"an extended header of {header.size} bytes"
         raise DamageError("bad_header", detail, stream.position - BLOCK)
+    start = stream.position
     padded = -(-header.size // BLOCK) * BLOCK
-    got = stream.take(padded + BLOCK)
+    got = stream.take(padded)
     if len(got) < padded:
         raise DamageError("cut_in_header", "inside an extended header", stream.position)
-    if header.kind in (tar.LONG_NAME, tar.LONG_LINK) and bytes(got[header.size : padded]).strip(b"\0"):
+    if header.kind in (tar.LONG_NAME, tar.LONG_LINK) and bytes(got[header.size :]).strip(b"\0"):
         # tarfile would take the name as it stands there: no telling who is right
-        detail = f"a long name that goes on behind its {header.size} bytes"
-        raise DamageError("bad_header", detail, stream.position - len(got))
-    return got[: header.size], got[padded:]
+        raise DamageError("bad_header", f"a long name that goes on behind its {header.size} bytes", start)
+    return got[: header.size]
 
 
 def _skip_sparse_map(block: memoryview, stream: _Stream) -> None:

@@ -34,7 +34,7 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 def is_safe(key: str) -> bool:
     """Whether files of this key stay in the folder that they are unpacked in."""
-    return not key.startswith("/") and ".." not in key.split("/")
+    return not key.startswith("/") and (".." not in key or ".." not in key.split("/"))
 
 
 @dataclass(slots=True)
@@ -52,33 +52,36 @@ class _Group:
     def add(self, entry: archive.Entry, extension: str, max_bytes: int) -> None:
         self.end = entry.end
         self.size += len(entry.data) + tar.BLOCK
-        if entry.flaw:
-            self._reject(entry.flaw, entry.name)
-        elif _printable(entry.name) != entry.name:
-            self._reject("name_not_utf8", entry.name)
-        elif "\0" in entry.name:
-            self._reject("unsafe_name", entry.name)
-        elif extension in RESERVED:
-            self._reject("reserved_name", entry.name)
-        elif extension in self.members:
-            self._reject("duplicate_member", entry.name)
-        elif self.size > max_bytes:
-            self._reject("too_large", f"more than {max_bytes} bytes")
+        if not self.reason:
+            self.reason, self.detail = self._objection(entry, extension, max_bytes)
         if self.reason:
             self.members.clear()  # nothing of it will be used: keep memory bounded
         else:
-            self.members[extension] = Member(entry.name, extension, entry.data)
+            self.members[extension] = Member(entry.name, extension, entry.data, entry.stored)
 
-    def _reject(self, reason: str, detail: str) -> None:
-        if not self.reason:
-            self.reason, self.detail = reason, detail
+    def _objection(self, entry: archive.Entry, extension: str, max_bytes: int) -> tuple[str, str]:
+        """Why the sample cannot be read with this member, and what about it; two empty ones where it can."""
+        name = entry.name
+        if entry.flaw:
+            return entry.flaw, name
+        if not name.isascii() and _printable(name) != name:
+            return "name_not_utf8", name
+        if "\0" in name:
+            return "unsafe_name", name
+        if extension in RESERVED:
+            return "reserved_name", name
+        if extension in self.members:
+            return "duplicate_member", name
+        if self.size > max_bytes:
+            return "too_large", f"more than {max_bytes} bytes"
+        return "", ""
 
     def close(self, seen: set[bytes]) -> Sample | Unreadable:
         digest = hashlib.blake2b(self.key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-        if not is_safe(self.key):
-            self._reject("unsafe_name", self.key)
-        elif digest in seen:
-            self._reject("duplicate_key", "a sample of this key came earlier in the shard")
+        if not self.reason and not is_safe(self.key):
+            self.reason, self.detail = "unsafe_name", self.key
+        elif not self.reason and digest in seen:
+            self.reason, self.detail = "duplicate_key", "a sample of this key came earlier in the shard"
         seen.add(digest)
         length = self.end - self.offset
         if self.reason:
