@@ -81,8 +81,9 @@ def test_judging_goes_on_while_a_shard_is_committed(
     assert len(list(stage(folder)(watched()))) == 3
 
 
-def test_what_has_ended_is_committed_when_judging_fails(folder: OutputFolder) -> None:
-    """And nothing is left of what had only begun."""
+@pytest.mark.parametrize("error", [Interrupted("enough"), OSError("enough")], ids=["stopped", "broken"])
+def test_what_has_ended_is_committed_when_judging_fails(folder: OutputFolder, error: Exception) -> None:
+    """And nothing is left of what had only begun; the error is no matter of the output."""
 
     def interrupted() -> Iterator[Item]:
         shards = 0
@@ -90,9 +91,9 @@ def test_what_has_ended_is_committed_when_judging_fails(folder: OutputFolder) ->
             shards += isinstance(item, ShardBegins)
             yield item
             if shards == 2 and isinstance(item, Case):
-                raise Interrupted("enough")
+                raise error
 
-    with pytest.raises(Interrupted, match="enough"):
+    with pytest.raises(type(error), match="enough"):
         list(stage(folder)(interrupted()))
     assert folder.shard_names() == ["s-0000.tar"]
     assert left_over(folder) == []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 from wdsfilter import storage
 from wdsfilter.background import helper
@@ -17,6 +18,9 @@ from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Recipe
 from wdsfilter.shards.source import Shard
 from wdsfilter.stages import Case, Item, ShardBegins, ShardEnds
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +62,35 @@ class CommitStage:
             try:
                 for item in items:
                     if isinstance(item, ShardBegins):
-                        output = ShardOutput(self.folder, item.shard, self.recipe, self.fingerprints, thread)
+                        output = self._done(self._begun, item.shard, thread)
                         continue
                     assert output is not None, "a shard's items begin with ShardBegins"
                     if isinstance(item, Case):
-                        _add(output, item)
+                        self._done(_add, output, item)
                         self.open_samples += item.standing.status in REJECTED or not self.filling
                     else:
                         ending.append(thread.submit(_end, output, item))
                         output, self.open_samples = None, 0
                     while ending and ending[0].done():
-                        yield ending.popleft().result()
+                        yield self._done(ending.popleft().result)
                 while ending:
-                    yield ending.popleft().result()
-            except OSError as error:
-                told = (
-                    error
-                    if isinstance(error, StoreError)
-                    else f"{self.folder.root}: {error.strerror or error}"
-                )
-                raise OutputError(f"{told}; what is committed is whole, run again to go on") from error
+                    yield self._done(ending.popleft().result)
             finally:
                 if output is not None:
                     output.abandon()
+
+    def _begun(self, shard: Shard, thread: Executor) -> ShardOutput:
+        return ShardOutput(self.folder, shard, self.recipe, self.fingerprints, thread)
+
+    def _done(self, step: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+        """What the step gives. Raises OutputError where the disk or the store refuses it."""
+        try:
+            return step(*arguments, **options)
+        except OSError as error:
+            told = (
+                error if isinstance(error, StoreError) else f"{self.folder.root}: {error.strerror or error}"
+            )
+            raise OutputError(f"{told}; what is committed is whole, run again to go on") from error
 
 
 def _add(output: ShardOutput, case: Case) -> None:
