@@ -126,7 +126,6 @@ def run(checkpoint: Path, shards: Sequence[Path], output: Path, visual_tokens: i
         "model": str(checkpoint),
         "min_pixels": pixels,
         "max_pixels": pixels,
-        "resize": "torch",
         "check": {"first": 0},
         "at_least": 1,
     }

@@ -3,7 +3,7 @@
     python -m benchmarks.images [--images 24] [--rounds 7]
 
 Ours goes from stored bytes to uint8 patches as a worker sends them: checked, decoded, turned upright, resized by
-Pillow (the default) or by torch, cut. The stock way is Pillow's decoder and transformers' Pillow-backed image
+torch (the default) or by Pillow, cut. The stock way is Pillow's decoder and transformers' Pillow-backed image
 processor, to normalised floats. ``decoding alone`` is what nobody can save who wants every pixel: the most that any
 way of preparing could reach. All run in the environment of a worker. The data is made here: JPEGs as CC12M has
 them (256 to 512 pixels a side, 30 to 60 KB), and photos of 1.5 megapixels. Prints the median ratios and their
@@ -90,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, stored in cases(arguments.images).items():
         arms: dict[str, Callable[[], object]] = {
             "stock": partial(stocks, processor, stored),
-            "resize: pillow": partial(ours, plan, stored),
-            "resize: torch": partial(ours, replace(plan, resize="torch"), stored),
+            "resize: torch": partial(ours, plan, stored),
+            "resize: pillow": partial(ours, replace(plan, resize="pillow"), stored),
             "decoding alone": partial(decoded, stored),
         }
         taken = measure.in_turn(arms, arguments.rounds)

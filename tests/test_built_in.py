@@ -60,8 +60,8 @@ def test_it_looks_and_reads(judge: VlmJudge) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked there only")
-@pytest.mark.parametrize("resize", ["pillow", "torch"])
-def test_its_workers_are_forked(resize: Literal["pillow", "torch"]) -> None:
+@pytest.mark.parametrize("resize", ["torch", "pillow"])
+def test_its_workers_are_forked(resize: Literal["torch", "pillow"]) -> None:
     """A pair that takes its worker down costs a fork: nothing starts a thread, nothing is loaded again."""
     prepare = vlm.load(vlm.Options(model=BUILT_IN, resize=resize), Runtime(wanted="cpu")).prepare
     pair = draw_pair("fork")

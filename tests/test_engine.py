@@ -29,8 +29,8 @@ PAIRS = stock.pairs(40)
 
 
 def load(folder: Path, threads: int = 2, **options: Any) -> VlmJudge:
-    return vlm.load(
-        vlm.Options(model=str(folder), min_pixels=MIN, max_pixels=MAX, **options),
+    return vlm.load(  # with the pixels of the stock processor's Pillow backend
+        vlm.Options(model=str(folder), min_pixels=MIN, max_pixels=MAX, resize="pillow", **options),
         Runtime(wanted="cpu", threads=threads),
     )
 

@@ -23,7 +23,9 @@ PAIRS = stock.pairs(10)
 
 @pytest.fixture(scope="module")
 def judge(windowed_checkpoint: Path) -> VlmJudge:
-    options = vlm.Options(model=str(windowed_checkpoint), min_pixels=MIN, max_pixels=MAX, max_new_tokens=6)
+    options = vlm.Options(
+        model=str(windowed_checkpoint), min_pixels=MIN, max_pixels=MAX, resize="pillow", max_new_tokens=6
+    )
     return vlm.load(options, Runtime(wanted="cpu", threads=2))
 
 

@@ -40,18 +40,22 @@ def test_importing_it_loads_no_engine() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_preparing_loads_no_torch(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """A worker process unpickles and runs the prepare half without torch or transformers."""
-    judge = vlm.load(options(tiny_checkpoint), CPU)
+@pytest.mark.parametrize(("resize", "loaded"), [("torch", ["torch"]), ("pillow", [])])
+def test_preparing_loads_no_model(
+    tiny_checkpoint: Path, tmp_path: Path, resize: str, loaded: list[str]
+) -> None:
+    """A worker process unpickles and runs the prepare half without transformers, and without torch where nothing
+    is to be resized by it."""
+    judge = vlm.load(options(tiny_checkpoint, resize=resize), CPU)
     (tmp_path / "work").write_bytes(pickle.dumps((judge.prepare, PAIRS[0])))
     code = (
         "import pickle, sys; prepare, pair = pickle.load(open(sys.argv[1], 'rb')); "
-        "print(prepare(pair).cost, {'torch', 'transformers'} & {*sys.modules})"
+        "print(prepare(pair).cost, sorted({'torch', 'transformers'} & {*sys.modules}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "work")], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == f"{len(ready(judge)[0].ids)} set()"
+    assert done.stdout.strip() == f"{len(ready(judge)[0].ids)} {loaded}"
 
 
 @pytest.mark.parametrize(

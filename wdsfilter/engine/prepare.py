@@ -1,4 +1,4 @@
-"""A pair -> what the model reads, in a worker process: no torch, no weights."""
+"""A pair -> what the model reads, in a worker process: no weights."""
 
 from __future__ import annotations
 

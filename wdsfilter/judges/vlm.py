@@ -75,7 +75,7 @@ class Options(JudgeOptions, Contract):
     readout: Literal["expected", "generate"] = "expected"
     justify: Literal["none", "kept", "all"] = "none"
     max_new_tokens: int = Field(default=512, ge=1)
-    resize: Literal["pillow", "torch"] = "pillow"
+    resize: Literal["torch", "pillow"] = "torch"
     scaled_decoding: bool = False
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     weights: Literal["stored", "int8"] = "stored"

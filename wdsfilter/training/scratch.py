@@ -97,7 +97,11 @@ def prepare(
         max_caption_tokens=judge.max_caption_tokens,
     )
     plan = build_plan(
-        processor.image_processor(), {}, min_pixels=judge.min_pixels, max_pixels=judge.max_pixels
+        processor.image_processor(),
+        {},
+        min_pixels=judge.min_pixels,
+        max_pixels=judge.max_pixels,
+        resize="pillow",  # who makes lessons loads no torch
     )
     teacher = Teacher(layout, plan, recipe.world.justified)
     steps = recipe.training.all_steps(1)
