@@ -18,7 +18,7 @@ from wdsfilter.recipe import Recipe
 from wdsfilter.shards.source import Shard
 
 _FIRST_PAUSE = 1.0
-_POLL = 0.25
+_FIRST_LOOK, _LOOK = 0.02, 0.25  # seconds between looks at what others do: most are about to end
 
 
 class Worklist:
@@ -107,6 +107,7 @@ class Worklist:
         """Watch the claims of others until each has moved or is gone; True when one is free to take."""
         watched = {s.name: self._claims.beat(s.name) for s in self._open() if s.name not in self.unread}
         deadline = time.monotonic() + 1.5 * self._claims.stale_after
+        pause = _FIRST_LOOK
         while watched and time.monotonic() < deadline:
             for name, beat in list(watched.items()):
                 ledger = self._folder.ledger(name)
@@ -117,5 +118,6 @@ class Worklist:
                 elif self._claims.beat(name) != beat:
                     del watched[name]
             if watched:
-                self._pause(_POLL)
+                self._pause(pause)
+                pause = min(1.5 * pause, _LOOK)
         return False
