@@ -1,12 +1,12 @@
 """How fast a selection is: copying against `cp`, and a question to many ledger rows.
 
 - ``copy``: everything kept, cut into new shards without scores, against a copy of the same files; the arms in
-  turn, every output flushed to the disk. A ratio below 1 means that wdsfilter took less time. Copying is done by as
-  many processes as the command line would start; a set of few gigabytes is over before they have begun.
+  turn, every output flushed to the disk. A ratio below 1 means that wdsfilter took less time. One process copies; it
+  keeps two cores busy.
 - ``top``: the best 18 % of generated ledger rows, in a process of its own: seconds and peak memory, against 30 s and
   2 GB, and against those of a tenth of the rows. ``--ledgers`` is a folder that keeps the rows for the next time.
 
-    python -m benchmarks.select copy [--rounds 5] [--samples 80000] [--workers 2] [--folder FOLDER]
+    python -m benchmarks.select copy [--rounds 5] [--samples 40000] [--workers 1] [--folder FOLDER]
     python -m benchmarks.select top [--rows 10000000] [--workers 2] [--ledgers FOLDER] [--memory 1GiB]
 """
 
@@ -169,11 +169,11 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=memory if memory.is_dir() else None)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=80_000)
+    parser.add_argument("--samples", type=int, default=40_000)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--ledgers", type=Path)
     parser.add_argument("--memory", default="1GiB")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--dry", action="store_true", help="print, and write no result")
     options = parser.parse_args()
     if options.part == "top-of":
