@@ -3,9 +3,9 @@
     python -m benchmarks.weights [--pairs 400] [--rounds 5]
 
 The built-in judge on labelled pairs of the small world, prepared beforehand, on one thread: ``weights: int8``,
-``dtype: bf16``, and fp32 with every block and layer compiled by torch.compile, each against fp32 as it is. Then two
-layers of Qwen2-VL-2B's widths with random weights, for the time alone: the built-in judge is so narrow that rounding
-costs nearly as much as it saves. CPU time of the judging thread.
+``dtype: bf16``, and fp32 with every block and layer of transformers compiled by torch.compile, each against fp32 as it
+is. Then two layers of Qwen2-VL-2B's widths with random weights, for the time alone: the built-in judge is so narrow
+that rounding costs nearly as much as it saves. CPU time of the judging thread.
 
 Also how far scores move, how many grades stay, AUC for a true score of 9 or more by P(grade >= 9), and how near fp32
 is to its limit: the rate of its matrix products, had the rest cost nothing. Writes ``benchmarks/results/weights.json``.
@@ -19,14 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from benchmarks import measure
 from benchmarks.judge import world
+from wdsfilter.engine import loading
 from wdsfilter.engine.checkpoint import BUILT_IN
-from wdsfilter.engine.eight_bits import to_eight_bits
 from wdsfilter.engine.judge import VlmJudge
 from wdsfilter.engine.loading import build_model
 from wdsfilter.engine.prepare import Ready
@@ -45,7 +46,7 @@ WIDE = Shape(
     vision_layers=2,
     vision_heads=16,
 )
-BATCH = 1024  # tokens of one pass, as a run has them on a CPU
+BATCH = 4096  # tokens of one pass, as a run has them on a CPU
 GOOD = 9
 
 
@@ -55,9 +56,15 @@ def load(**options: Any) -> VlmJudge:
     return vlm.load(given, Runtime(wanted="cpu", threads=1))
 
 
+def plain() -> VlmJudge:
+    """The judge with transformers' own layers, whose products a profiler can count and torch can compile."""
+    with patch.object(loading, "can_pack", lambda: False):
+        return load()
+
+
 def compiled() -> VlmJudge:
-    """The judge with compiled layers; they are compiled when it is asked first."""
-    judge = load()
+    """The same with compiled layers; they are compiled when it is asked first."""
+    judge = plain()
     model: Any = judge.model
     parts = model.network.model
     for part in (*parts.visual.blocks, *parts.language_model.layers):
@@ -73,10 +80,13 @@ def wide(judge: VlmJudge, kind: str) -> VlmJudge:
     if kind == "dtype: bf16":
         network.to(torch.bfloat16)
     model = build_model(
-        network, judge.prepare.plan, image_pad=like.image_pad, end_tokens=like.end_tokens, threads=1
+        network,
+        judge.prepare.plan,
+        image_pad=like.image_pad,
+        end_tokens=like.end_tokens,
+        threads=1,
+        eight_bits=kind == "weights: int8",
     )
-    if kind == "weights: int8":
-        to_eight_bits(network.model)
     return replace(judge, model=model)
 
 
@@ -117,8 +127,9 @@ def effect(stored: Sequence[Any], other: Sequence[Any], truth: Sequence[float]) 
     }
 
 
-def rates(judge: VlmJudge, rows: Sequence[Ready], seconds: float) -> dict[str, float]:
+def rates(rows: Sequence[Ready], seconds: float) -> dict[str, float]:
     """Matrix products of a pass that takes so many ``seconds`` of CPU, and how fast one is that is large."""
+    judge = plain()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], with_flops=True) as seen:
         asked(judge, rows)
     work = sum(one.flops for one in seen.key_averages() if one.key in ("aten::mm", "aten::addmm"))
@@ -174,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     for name, found in effects.items():
         print(name, found)
-    products = rates(judges["fp32"], rows, min(taken["fp32"]))
+    products = rates(rows, min(taken["fp32"]))
     print("matrix products:", products)
     result = {
         "input": {"pairs": len(rows), "rounds": arguments.rounds},

@@ -80,7 +80,10 @@ def test_every_kernel_attends_inside_segments(
         torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
         for lengths in (segments.queries, segments.keys)
     ]
-    kernel: attention.Kernel = attention.one_by_one
+
+    def kernel(*args: Any) -> Tensor:
+        return attention.by_length(*args[:5], *args[7:])
+
     if library == "torch":
         kernel = attention._of_torch(torchs)
     elif library == "flash-attn":
@@ -91,6 +94,26 @@ def test_every_kernel_attends_inside_segments(
     longest = max(segments.queries), max(segments.keys)
     out = kernel(q, k, v, *ends, *longest, 0.3, causal)
     torch.testing.assert_close(out, by_the_book(q, k, v, ends[0], ends[1], 0.3, causal), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_segments_of_one_length_change_no_bit_of_each_other(causal: bool) -> None:
+    """Where segments as long lie side by side and are attended to in one call, each has the bits that it has alone."""
+    torch.manual_seed(0)
+    queries, keys = [30, 30, 30, 7, 7, 65], [41, 41, 41, 18, 18, 65]
+    q, k, v = (torch.randn(sum(n), heads, 32) for n, heads in ((queries, 6), (keys, 2), (keys, 2)))
+    ends = [
+        torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32) for lengths in (queries, keys)
+    ]
+    together = attention.by_length(q, k, v, ends[0], ends[1], None, causal)
+    parts = zip(
+        torch.split(q, queries), torch.split(k, keys), torch.split(v, keys), queries, keys, strict=True
+    )
+    alone = [
+        attention.by_length(a, b, c, torch.tensor([0, count]), torch.tensor([0, most]), None, causal)
+        for a, b, c, count, most in parts
+    ]
+    assert torch.equal(together, torch.cat(alone))
 
 
 def test_branches_see_their_rows_start_and_themselves() -> None:

@@ -4,6 +4,7 @@ import inspect
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,13 @@ from wdsfilter.engine.model import Model
 from wdsfilter.engine.positions import Row, positions
 from wdsfilter.engine.prepare import Ready
 from wdsfilter.engine.readout import Readout, build_readout
+from wdsfilter.engine.segments import TAKES_PLANS
 from wdsfilter.errors import JudgeError
 from wdsfilter.judges import Runtime, vlm
 from wdsfilter.samples import Pair, Prepared
 from wdsfilter.training.nothing import ADDED_TOKENS, TEXTUAL_TOKENS
 
+FIRST_MLP = "layer.mlp" if TAKES_PLANS else "mlp"  # transformers 4 goes through layers as they are
 MIN, MAX = 56 * 56, 20 * 28 * 28
 PAIRS = stock.pairs(40)
 
@@ -106,10 +109,12 @@ def test_only_what_is_read_goes_through_the_whole_network(judge: VlmJudge) -> No
     assert isinstance(judge.model, Model)
     rows = ready(judge)[:12]
     first, *_, last = judge.model.network.model.language_model.layers
-    seen = {}
+    seen = Counter[str]()
     hooks = [
-        mlp.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[0].shape[1]}))
-        for name, mlp in (("first", first.mlp), ("last", last.layer.mlp))
+        layer.get_submodule(mlp).register_forward_pre_hook(
+            lambda _, given, name=name: seen.update({name: given[0].shape[-2]})
+        )
+        for name, layer, mlp in (("first", first, FIRST_MLP), ("last", last, "layer.mlp"))
     ]
     judge.model.forward(rows, judge.readout)
     for hook in hooks:

@@ -9,6 +9,8 @@
     segments.py     which of them see each other
     attention.py    attention inside each segment of a pack
     last_layer.py   the last layer, for the tokens that are read
+    products.py     linear layers for a CPU
+    blocks.py       layers of both towers for a CPU
     model.py        packed forward pass, greedy generation (generation.py)
     budget.py       how many tokens fit on a device
     loading.py      a checkpoint's weights -> a model on a device

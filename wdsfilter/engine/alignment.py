@@ -1,7 +1,7 @@
 """How well image and caption go together for a CLIP or a SigLIP: the cosine of its two embeddings.
 
-On a CPU every pair is a forward pass of its own on one thread, and as many run at once as there are
-threads: in fp32 a pair's cosine has the same bits alone and in any batch. On a GPU it is a batch.
+On a CPU captions of equal length and a few images are a forward pass on one thread, and as many run at once as there
+are threads: in fp32 a pair's cosine has the same bits alone and in any batch. On a GPU it is a padded batch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.nn.functional import cosine_similarity
 from transformers import AutoModel
 
 from wdsfilter import images
+from wdsfilter.engine.alike import in_groups
 from wdsfilter.engine.captions import Captions, build_captions
 from wdsfilter.engine.checkpoint import Checkpoint, check_safe
 from wdsfilter.engine.crop import Crop, build_crop
@@ -28,6 +29,9 @@ from wdsfilter.samples import Numbers, Pair, Prepared, Unreadable
 
 FAMILIES = ("clip", "siglip")
 """Model types that are known. A SigLIP 2 of fixed resolution calls itself ``siglip``."""
+
+_IMAGES = 16  # of a pass on a CPU
+_TOKENS = 1024  # of its captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,16 @@ class Alignment:
     def score(self, batch: Sequence[Ready]) -> Sequence[Numbers]:
         """Cosine of each pair's two embeddings, and whether its caption was cut."""
         if self.threads is None:
-            cosines = self._cosines(batch)
+            cosines = self._padded(batch)
         else:
-            cosines = [cosine for [cosine] in self.threads.map(lambda pair: self._cosines([pair]), batch)]
+            texts = in_groups(
+                batch, self._width, _TOKENS, lambda some: self._texts(some).unbind(), self.threads
+            )
+            looks = in_groups(
+                batch, lambda pair: 1, _IMAGES, lambda some: self._images(some).unbind(), self.threads
+            )
+            # one by one: how a sum is cut into vectors depends on the shape of what is summed
+            cosines = [float(cosine_similarity(a, b, dim=0)) for a, b in zip(texts, looks, strict=True)]
         return [
             {"score": cosine, "truncated": pair.truncated}
             for cosine, pair in zip(cosines, batch, strict=True)
@@ -93,19 +104,30 @@ class Alignment:
         """Nothing can be wrong with it that loading does not see."""
         return {}
 
+    def _padded(self, batch: Sequence[Ready]) -> list[float]:
+        """Cosines, by one pass over all captions and one over all images."""
+        cosines: list[float] = cosine_similarity(self._texts(batch), self._images(batch)).tolist()
+        return cosines
+
+    def _width(self, pair: Ready) -> int:
+        """Tokens that its caption is read with."""
+        return self.length or len(pair.ids)
+
     @torch.inference_mode()
-    def _cosines(self, batch: Sequence[Ready]) -> list[float]:
-        width = self.length or max(len(pair.ids) for pair in batch)
+    def _texts(self, batch: Sequence[Ready]) -> Tensor:
+        """Embeddings of captions, [pairs, width]."""
         # No mask: CLIP reads a text up to its end only, and SigLIP has learned to read the padding.
-        ids = np.full((len(batch), width), self.prepare.captions.pad, np.int64)
+        ids = np.full((len(batch), max(map(self._width, batch))), self.prepare.captions.pad, np.int64)
         for row, pair in zip(ids, batch, strict=True):
             row[: len(pair.ids)] = pair.ids
+        return _embedding(self.network.get_text_features(input_ids=self._to(ids)))
+
+    @torch.inference_mode()
+    def _images(self, batch: Sequence[Ready]) -> Tensor:
+        """Embeddings of images, [pairs, width]."""
         pixels = self._to(np.stack([pair.pixels for pair in batch])).permute(0, 3, 1, 2)
         values = ((pixels.float() / 255 - self.mean) / self.std).to(self.network.dtype)
-        text = _embedding(self.network.get_text_features(input_ids=self._to(ids)))
-        image = _embedding(self.network.get_image_features(pixel_values=values))
-        cosines: list[float] = cosine_similarity(text, image).cpu().tolist()
-        return cosines
+        return _embedding(self.network.get_image_features(pixel_values=values))
 
     def _to(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.network.device, non_blocking=True)

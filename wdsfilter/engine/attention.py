@@ -4,8 +4,8 @@ Registered with transformers under a name that contains ``flash``: only then is 
 with the bounds of its segments, instead of being split with three device synchronisations per layer.
 
 Where CUDA has a kernel for segments of any length, that is one call per layer: flash-attn's where it is
-installed, torch's own (``torch.nn.attention.varlen``) otherwise. Elsewhere each segment is attended to alone:
-on a CPU its numbers are then the same bits in any pack.
+installed, torch's own (``torch.nn.attention.varlen``) otherwise. Elsewhere it is a call for all segments in a row
+that are as long: on a CPU a segment's numbers are then the same bits in any pack.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import inspect
 import math
 from collections.abc import Callable
 from functools import cache, lru_cache
-from itertools import pairwise
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import torch
@@ -63,7 +63,9 @@ def packed_attention(
     q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
     if cu_seq_lens_q is None or cu_seq_lens_k is None:  # 4.57 splits a pack of images itself
         cu_seq_lens_q, cu_seq_lens_k = (torch.tensor([0, len(part)]) for part in (q, k))
-    kernel = one_by_one if cu_seq_lens_q.device.type == "cpu" else varlen_kernel()
+    if cu_seq_lens_q.device.type == "cpu":
+        return by_length(q, k, v, cu_seq_lens_q, cu_seq_lens_k, scaling, causal)[None], None
+    kernel = varlen_kernel()
     assert kernel is not None, "bounds are on a device only where a kernel reads them there"
     longest = int(max_length_q or len(q)), int(max_length_k or len(k))
     return kernel(q, k, v, cu_seq_lens_q, cu_seq_lens_k, *longest, scaling, causal)[None], None
@@ -120,29 +122,35 @@ def _of_torch(varlen_attn: Callable[..., Any]) -> Kernel:
     return kernel
 
 
-def one_by_one(
-    q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, most_q: int, most_k: int,
-    scale: float | None, causal: bool,
-) -> Tensor:  # fmt: skip
-    """The kernel for devices that have none: a call per segment. Wants its bounds on the CPU."""
+def by_length(
+    q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, scale: float | None, causal: bool
+) -> Tensor:
+    """What a :data:`Kernel` does, for devices that have none: a call for all segments in a row that are as long.
+
+    Wants its bounds on the CPU. A segment's numbers are the same bits in any company.
+    """
     outputs = []
-    for (first, last), (first_key, last_key) in zip(
-        pairwise(ends_q.tolist()), pairwise(ends_k.tolist()), strict=True
-    ):
-        queries, keys = last - first, last_key - first_key
+    first = first_key = 0
+    lengths = zip(ends_q.diff().tolist(), ends_k.diff().tolist(), strict=True)
+    for (queries, keys), alike in groupby(lengths):
+        count = len(list(alike))
+        last, last_key = first + count * queries, first_key + count * keys
         mask = _later(queries, keys, q.dtype, q.device) if causal and queries < keys else None
         outputs.append(
             scaled_dot_product_attention(
-                q[first:last].transpose(0, 1)[None],
-                k[first_key:last_key].transpose(0, 1)[None],
-                v[first_key:last_key].transpose(0, 1)[None],
+                q[first:last].view(count, queries, *q.shape[1:]).transpose(1, 2),
+                k[first_key:last_key].view(count, keys, *k.shape[1:]).transpose(1, 2),
+                v[first_key:last_key].view(count, keys, *v.shape[1:]).transpose(1, 2),
                 attn_mask=mask,
                 is_causal=causal and mask is None,
                 scale=scale,
                 enable_gqa=q.shape[1] != k.shape[1],
             )
+            .transpose(1, 2)
+            .flatten(0, 1)
         )
-    return torch.cat(outputs, dim=2)[0].transpose(0, 1)
+        first, first_key = last, last_key
+    return torch.cat(outputs)
 
 
 @lru_cache(maxsize=4096)

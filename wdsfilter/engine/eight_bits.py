@@ -36,12 +36,3 @@ class EightBits(torch.nn.Module):
         if self.bias is not None:
             out += self.bias
         return out.to(states.dtype).view(*states.shape[:-1], -1)
-
-
-def to_eight_bits(module: torch.nn.Module) -> None:
-    """Put :class:`EightBits` in place of all linear layers below ``module``."""
-    for name, child in module.named_children():
-        if isinstance(child, torch.nn.Linear):
-            setattr(module, name, EightBits(child))
-        else:
-            to_eight_bits(child)

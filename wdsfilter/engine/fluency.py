@@ -1,8 +1,8 @@
 """How well a caption reads for a causal language model: its mean cross-entropy per token, in nats.
 
-On a CPU every caption is a forward pass of its own on one thread, and as many run at once as there are
-threads: in fp32 a caption's loss has the same bits alone and in any batch. On a GPU it is a padded batch;
-what is causal does not see the padding behind it.
+On a CPU captions of equal length are a forward pass on one thread, and as many run at once as there are threads: in
+fp32 a caption's loss has the same bits alone and in any batch. On a GPU it is a padded batch; what is causal does not
+see the padding behind it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
+from wdsfilter.engine.alike import in_groups
 from wdsfilter.engine.captions import Captions, build_captions
 from wdsfilter.engine.checkpoint import Checkpoint, check_safe
 from wdsfilter.engine.loading import pretrained, single_threads
@@ -26,6 +27,7 @@ from wdsfilter.samples import Numbers, Pair, Prepared, Unreadable
 
 _LARGEST = float(np.finfo(np.float32).max)
 _IGNORED = -100
+_TOKENS = 256  # of a pass on a CPU; each has a number for every token of the vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Fluency:
         if self.threads is None:
             losses = self._losses(batch)
         else:
-            losses = [loss for [loss] in self.threads.map(lambda one: self._losses([one]), batch)]
+            losses = in_groups(batch, lambda caption: len(caption.ids), _TOKENS, self._losses, self.threads)
         return [
             {
                 "loss": loss,
@@ -100,10 +102,12 @@ class Fluency:
         logits = self.network(input_ids=torch.from_numpy(ids).to(device), use_cache=False).logits
         wanted = torch.from_numpy(targets).to(device)
         each = cross_entropy(
-            logits[:, :-1].float().transpose(1, 2), wanted, reduction="none", ignore_index=_IGNORED
-        )
-        losses: list[float] = (each.sum(1) / (wanted != _IGNORED).sum(1)).cpu().tolist()
-        return losses
+            logits[:, :-1].float().flatten(0, 1), wanted.flatten(), reduction="none", ignore_index=_IGNORED
+        ).view_as(wanted)
+        return [
+            math.fsum(row[: len(caption.ids) - 1]) / (len(caption.ids) - 1)
+            for row, caption in zip(each.tolist(), batch, strict=True)
+        ]
 
 
 def load_fluency(

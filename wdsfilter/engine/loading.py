@@ -17,11 +17,14 @@ from transformers.activations import QuickGELUActivation
 from transformers.utils import logging as progress
 
 from wdsfilter.engine.attention import PACKED, place_of_bounds
+from wdsfilter.engine.blocks import DecoderLayer, VisionBlock, replace_linear
 from wdsfilter.engine.checkpoint import WEIGHTS, Checkpoint, architecture
-from wdsfilter.engine.eight_bits import to_eight_bits
+from wdsfilter.engine.eight_bits import EightBits
 from wdsfilter.engine.last_layer import LastLayer
 from wdsfilter.engine.model import Model
 from wdsfilter.engine.pixels import PatchPlan
+from wdsfilter.engine.products import Packed, can_pack
+from wdsfilter.engine.segments import TAKES_PLANS
 from wdsfilter.errors import JudgeError
 
 _LANES = 16  # fp32 values that vectorised elementwise kernels take at a time
@@ -50,15 +53,15 @@ def load_model(
         raise JudgeError(f"{checkpoint.folder}: its config.json is of transformers 5; this is {found}")
     if network.device.type == "cpu":
         _check_widths(checkpoint, network.config)
-    model = build_model(network, plan, image_pad=image_pad, end_tokens=end_tokens, threads=threads)
-    if eight_bits:
-        to_eight_bits(network.model)
-    return model
+    return build_model(
+        network, plan, image_pad=image_pad, end_tokens=end_tokens, threads=threads, eight_bits=eight_bits
+    )
 
 
 def build_model(
-    network: Any, plan: PatchPlan, *, image_pad: int, end_tokens: tuple[int, int], threads: int | None
-) -> Model:
+    network: Any, plan: PatchPlan, *, image_pad: int, end_tokens: tuple[int, int], threads: int | None,
+    eight_bits: bool = False,
+) -> Model:  # fmt: skip
     """A network of the family, where it is, made ready to be run in packs. Changes it."""
     network.eval().requires_grad_(False)
     network.set_attn_implementation(PACKED)
@@ -76,8 +79,18 @@ def build_model(
         elif network.dtype == torch.float32:
             _fold_quick_gelu(block.mlp)
     layers = network.model.language_model.layers
-    layers[-1] = LastLayer(layers[-1])
     device = weight.device
+    pack = EightBits if eight_bits else Packed
+    if device.type == "cpu" and network.dtype == torch.float32 and TAKES_PLANS and can_pack():
+        for place, block in enumerate(visual.blocks):
+            visual.blocks[place] = VisionBlock(block, pack)
+        for place, layer in enumerate(layers):
+            layers[place] = DecoderLayer(layer, pack, last=place == len(layers) - 1)
+        replace_linear(visual.merger, pack)
+    else:
+        layers[-1] = LastLayer(layers[-1])
+        if eight_bits:
+            replace_linear(network.model, EightBits)
     cores = threads or torch.get_num_threads()
     return Model(
         network=network,
@@ -199,7 +212,7 @@ def _fold_quick_gelu(mlp: Any) -> None:
     """Let weights take over the factors of x * sigmoid(1.702 x): one pass over memory instead of three."""
     if not isinstance(mlp.act, QuickGELUActivation):
         return
-    mlp.act = torch.nn.SiLU()
+    mlp.act = torch.nn.SiLU(inplace=True)
     mlp.fc1.weight.mul_(_QUICK)
     mlp.fc1.bias.mul_(_QUICK)
     mlp.fc2.weight.div_(_QUICK)

@@ -3,8 +3,8 @@
 On a CPU every forward pass runs on one torch thread, and as many passes run at once as there are
 threads. Sums then never depend on how a matrix was split over threads: in fp32 a row's numbers are
 bit-identical alone, in any batch, and for any number of threads. Two things make that hold. Matrix
-products take another kernel below four rows (seen with MKL), so the few rows that need logits are
-padded. And vector widths divide everything that is computed elementwise, so no value falls into a
+products take another kernel for few rows (below four with MKL, for one with oneDNN), so few are filled
+up. And vector widths divide everything that is computed elementwise, so no value falls into a
 scalar remainder that rounds differently (:mod:`wdsfilter.engine.loading` sees to both the threads
 and the widths).
 """
@@ -32,7 +32,7 @@ from wdsfilter.engine.prepare import Ready
 from wdsfilter.engine.readout import LogP, Readout
 from wdsfilter.engine.segments import for_language, for_vision
 
-_CPU_PIECE = 1024  # tokens of one pass on a CPU: activations stay near the cores, and all threads are busy
+_CPU_PIECE = 4096  # tokens of one pass on a CPU: enough for few calls, and for all threads to be busy
 _LEAST_ROWS = 16  # rows of the smallest matrix product
 
 
@@ -88,15 +88,22 @@ class Model:
         wanted = self._to(np.array(keep + keep[:1] * (_LEAST_ROWS - len(keep))))
 
         parts = self.network.model
-        grids = [pair.grid for pair in batch]
+        # Images of one size side by side: they are attended to in one call where there is no kernel for segments.
+        order = sorted(range(len(batch)), key=lambda i: batch[i].grid)
+        images = [batch[i] for i in order]
+        grids = [pair.grid for pair in images]
         visual = parts.visual(
-            self._patches(batch),
-            grid_thw=self._to(_grid_thw(batch)),
+            self._patches(images),
+            grid_thw=self._to(_grid_thw(images)),
             **for_vision(grids, parts.visual, self.bounds, self.device),
         )
         embedded = parts.language_model.embed_tokens(self._to(ids))
         # 5.x returns both states in a struct, 4.57 only the merged ones
-        embedded[self._to(np.flatnonzero(ids == self.image_pad))] = getattr(visual, "pooler_output", visual)
+        ends = np.cumsum([pair.visual_tokens for pair in batch])
+        places = np.split(np.flatnonzero(ids == self.image_pad), ends[:-1])
+        embedded[self._to(np.concatenate([places[i] for i in order]))] = getattr(
+            visual, "pooler_output", visual
+        )
         hidden = parts.language_model(
             inputs_embeds=embedded[None],
             position_ids=self._to(positions(rows, head)),

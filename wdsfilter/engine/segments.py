@@ -21,7 +21,7 @@ from torch import Tensor
 from wdsfilter.engine.positions import Row
 
 # Since 5.x the vision tower takes what it would otherwise compute on the device.
-_TAKES_PLANS = importlib.util.find_spec("transformers.vision_utils") is not None
+TAKES_PLANS = importlib.util.find_spec("transformers.vision_utils") is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def for_vision(
     grids: Sequence[tuple[int, int]], tower: Any, bounds: torch.device, device: torch.device
 ) -> dict[str, Any]:
     """What a vision ``tower`` would ask the device for: places of patches, images, windows (Qwen2.5-VL)."""
-    if not _TAKES_PLANS:
+    if not TAKES_PLANS:
         return {}
     windowed = hasattr(tower, "window_size")
     window = (tower.window_size, tower.patch_size) if windowed else None

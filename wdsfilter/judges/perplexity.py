@@ -17,7 +17,7 @@ from wdsfilter.samples import Decision, Numbers
 if TYPE_CHECKING:
     from wdsfilter.engine.fluency import Fluency
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Raised by whatever changes a score that options and weights do not show."""
 
 _PROCESSOR = ("tokenizer.json", TOKENIZER_CONFIG)
