@@ -208,12 +208,17 @@ def test_no_output_folder_is_a_mistake(recipe: Path, shards: str, capsys: pytest
 def test_another_runs_folder_is_refused(
     override: str, said: str, recipe: Path, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder of a run that scores, decides or writes otherwise is refused, with the difference."""
+    """A folder of a run that scores, decides or writes otherwise is refused, with the difference.
+
+    Where that is a threshold alone, `select` is named.
+    """
     arguments = ["run", str(recipe), "--shards", shards, "-o", str(tmp_path / "out")]
     assert main(arguments) == 0
     before = tree(tmp_path / "out")
     assert main([*arguments, "--set", override]) == 1
-    assert said in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert said in told
+    assert (f"wdsfilter select {tmp_path}/out --where" in told) == said.startswith("at_least")
     assert tree(tmp_path / "out") == before
 
 

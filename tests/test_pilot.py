@@ -15,8 +15,10 @@ from tests.runs import finished, make_shards, sleepless, tree, write_recipe
 from tests.test_ranks import SLOW, launch, ranks_of
 from wdsfilter.bootstrap import resampled
 from wdsfilter.cli import main
+from wdsfilter.cli.pilot import _show_distribution
+from wdsfilter.pilot.contents import Bar, Contents
 from wdsfilter.pilot.cost import Rate, cost, rate
-from wdsfilter.pilot.forecast import Sampling, threshold
+from wdsfilter.pilot.forecast import Estimate, Forecast, Sampling, threshold
 from wdsfilter.pilot.ledgers import Judged, JudgedShard
 from wdsfilter.report.measures import Measure, Ruler
 
@@ -221,3 +223,25 @@ def test_a_rate_leaves_out_loading_and_pauses() -> None:
     assert (whole.pairs_per_second, whole.gpu_hours, whole.hours, whole.money) == (20, 1, 0.5, 2.5)
     assert cost(Rate(0, 0.0), 10, 1, None) is None
     assert not math.isnan(whole.hours)
+
+
+@pytest.mark.parametrize(("cut", "marked"), [(3, ["3"]), (6, ["6"]), (1, ["1"])])
+def test_the_recipes_mark_is_where_it_cuts(
+    cut: int, marked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A grade that no pair has is not marked at one that many have: it gets a line of its own."""
+    nothing = Estimate(0.0, None)
+    found = Contents(
+        *(1, 2, 10, "vlm", "grade", "Grade"),
+        bars=[Bar(3.0, 3.0, 5), Bar(4.0, 4.0, 5)],
+        recipe=Forecast(nothing, nothing, nothing, nothing),
+        recipe_at=cut,
+        wanted=None,
+        thresholds=[],
+        expressions={},
+        cost=None,
+        trials=[],
+    )
+    _show_distribution(found)
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [words[0] for words in shown if words[-1:] == ["recipe"]] == marked

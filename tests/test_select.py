@@ -272,6 +272,27 @@ def test_inputs_that_moved_are_found_by_remap(here: Path, tmp_path: Path) -> Non
     assert everything(tmp_path / "out") == everything(here / "run")
 
 
+def test_inputs_that_moved_are_found_by_the_place_where_they_lay(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OLD may be the beginning of what the run was told to read, or of --shards; one that fits nothing is refused."""
+    shutil.copytree(here, tmp_path / "old")
+    run = ["run", str(tmp_path / "old/recipe.yaml"), "-o", str(tmp_path / "run"), "--shards"]
+    assert main([*run, f"{tmp_path}/old/in/*.tar"]) == 0
+    (tmp_path / "old").rename(tmp_path / "new")
+    remap = ["--remap", f"{tmp_path}/old={tmp_path}/new"]
+    assert select(tmp_path / "run", *remap, "-o", tmp_path / "out") == 0
+    assert everything(tmp_path / "out") == everything(here / "run")
+    assert select(tmp_path / "run", *remap, "-o", tmp_path / "o2", "--shards", f"{tmp_path}/old/in") == 0
+    capsys.readouterr()
+    assert select(tmp_path / "run", "--remap", f"/else={tmp_path}/new", "-o", tmp_path / "o3") == 1
+    told = capsys.readouterr().err
+    assert (
+        f"nothing begins with /else; the shards are called s-0000.tar and so on, and lay at {tmp_path}/old/"
+        in told
+    )
+
+
 def test_scores_stay_at_home(here: Path, tmp_path: Path) -> None:
     """With --scores none samples leave with their own members alone."""
     assert select(here / "run", "--shards", here / "in", "-o", tmp_path / "out", "--scores", "none") == 0

@@ -78,6 +78,7 @@ def test_nothing_but_an_expression_is_run(
         ("ke = 'x'", "no column ke; did you mean key?"),
         ("key", "expected something true or false, found a value of type VARCHAR"),
         ("scripted.score >", "syntax error"),
+        (" ", "expected one expression, found nothing"),
         ("p_at_least(scripted, 9) > 0.5", "scripted measures no probabilities"),
     ],
 )
@@ -231,7 +232,7 @@ def test_joined_runs_become_shards(tmp_path: Path) -> None:
     assert all(row["a_scripted"] == row["b_scripted"] for row in rows_of(tmp_path / "out"))
 
 
-def test_a_datacomp_subset(tmp_path: Path) -> None:
+def test_a_datacomp_subset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """subset.npy holds the sorted halves of all chosen uids as u8,u8; a uid that is none is refused."""
     uids = ["f" * 32, "0" * 31 + "1", "8000000000000000" + "0" * 16]
     rows = [{**row, "uid": uid} for row, uid in zip(graded(9, 9, 9), uids, strict=True)]
@@ -242,6 +243,7 @@ def test_a_datacomp_subset(tmp_path: Path) -> None:
     assert found.tolist() == [(int(u[:16], 16), int(u[16:], 16)) for u in sorted(uids)]
     other = ledger_run(tmp_path / "other", SCRIPTED, {"a.tar": graded(9)})
     assert select(other, "--export", tmp_path / "other.npy") == 1
+    assert "sample 'k0' has no uid: a subset of DataComp's" in capsys.readouterr().err
     assert not (tmp_path / "other.npy").exists()
 
 

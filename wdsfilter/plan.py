@@ -179,7 +179,8 @@ def check_record(job: Job) -> None:
     advice = "use another output folder"
     if all(line.startswith("decision.") for line in lines):
         advice += (
-            "; its ledgers hold the scores, so that other thresholds can be tried on them without a model"
+            "; its ledgers hold the scores, and another threshold needs no model: "
+            f"wdsfilter select {job.folder.root} --where EXPRESSION --output NEW"
         )
     raise OutputError("\n  ".join([f"{job.folder.root} is the folder of another run; {advice}", *lines]))
 

@@ -37,11 +37,15 @@ def noted_shards(folder: OutputFolder, *, also_remote: bool = False) -> list[Sha
 
     ``also_remote``: those too that have to be asked for over a network.
     """
-    starts = [event["input"] for event in read_events(folder.events) if "input" in event]
     found: list[Shard] = []
-    for given in starts[-1] if starts else ():
-        pattern = Pattern(str(given["path"]), str(given["as"]))
+    for pattern in noted_patterns(folder):
         if also_remote or storage.protocol(pattern.path) is None:
             with suppress(InputError, ReadError):
                 found += find_shards([pattern])
     return found
+
+
+def noted_patterns(folder: OutputFolder) -> list[Pattern]:
+    """What a run in ``folder`` was last told to read, but for what may hold a secret."""
+    starts = [event["input"] for event in read_events(folder.events) if "input" in event]
+    return [Pattern(str(given["path"]), str(given["as"])) for given in (starts[-1] if starts else ())]

@@ -202,10 +202,15 @@ def _show_distribution(found: Contents) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for justify in ("right", "left", "right", "left"):
         table.add_column(justify=justify, no_wrap=True)
-    last = found.bars[-1]
+    first, last = found.bars[0], found.bars[-1]
+    for at, text in marks:
+        if at < first.low:
+            table.add_row(f"{at:.4g}", "", "0.0%", f"\N{LEFTWARDS ARROW} {text}")
     for bar in found.bars:
         here = [
-            text for at, text in marks if bar.low <= at and (at < bar.high or at == bar.low or bar is last)
+            text
+            for at, text in marks
+            if bar.low <= at and (at < bar.high or at == bar.low or (bar is last and at <= bar.high))
         ]
         table.add_row(
             f"{bar.low:.4g}",
@@ -213,6 +218,9 @@ def _show_distribution(found: Contents) -> None:
             f"{bar.pairs / pairs:.1%}",
             f"\N{LEFTWARDS ARROW} {', '.join(here)}" if here else "",
         )
+    for at, text in marks:
+        if at > last.high:
+            table.add_row(f"{at:.4g}", "", "0.0%", f"\N{LEFTWARDS ARROW} {text}")
     out.print(table)
 
 

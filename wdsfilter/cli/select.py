@@ -45,7 +45,10 @@ def select(
     shards: ShardsOption = None,
     remap: Annotated[
         list[str] | None,
-        typer.Option(metavar="OLD=NEW", help="Shards whose names begin with OLD lie where NEW begins."),
+        typer.Option(
+            metavar="OLD=NEW",
+            help="Shards that lay where OLD begins, or are called so, lie where NEW begins.",
+        ),
     ] = None,
     where: Annotated[
         str | None,

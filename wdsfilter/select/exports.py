@@ -92,6 +92,10 @@ def _write_uids(answer: Path, file: BinaryIO) -> None:
         valid = pc.fill_null(pc.match_substring_regex(column, _UID), False)
         if not pc.all(valid).as_py():
             bad = table.filter(pc.invert(valid)).slice(0, 1).to_pylist()[0]
+            if bad["uid"] is None:
+                raise QuestionError(
+                    f"sample {bad['source_key']!r} has no uid: a subset of DataComp's names samples by it"
+                )
             raise QuestionError(
                 f"sample {bad['source_key']!r}: its uid {bad['uid']!r} is no 128-bit hexadecimal"
             )

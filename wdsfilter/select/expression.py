@@ -62,6 +62,8 @@ def compile_expression(
 
 def _parsed(connection: duckdb.DuckDBPyConnection, text: str, option: str) -> dict[str, Any]:
     """The tree of ``SELECT (text)``, which has to be one expression."""
+    if not text.strip():
+        raise QuestionError(f"{option}: expected one expression, found nothing")
     found = _serialized(connection, f"SELECT ({text}\n)")
     if found["error"]:
         raise QuestionError(f"{option}: {_reason(found)} in {text!r}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from wdsfilter.output import OutputFolder
 from wdsfilter.ranges import Range, read_ranges
 from wdsfilter.select.sources import Source
 from wdsfilter.shards.compression import is_compressed
-from wdsfilter.shards.source import Pattern, find_shards
+from wdsfilter.shards.source import Pattern, Shard, find_shards
 from wdsfilter.streams import Stat, changed
-from wdsfilter.whereabouts import noted_shards
+from wdsfilter.whereabouts import noted_patterns
 
 _ASKED_AT_ONCE = 32
 
@@ -49,9 +50,9 @@ def locate(
     """Location of every named shard, each checked against its ledger.
 
     ``patterns`` are those that the run was given; without any, those that it noted. A selection's own shards are
-    found without. A remap ``OLD=NEW``
-    says where the shards lie whose names begin with OLD; one that is a whole name vouches for the file, whose size
-    is not compared then. Raises InputError where a shard is not found, changed or compressed; ReadError.
+    found without. A remap ``OLD=NEW`` says where the shards lie whose names, or the places where they lay, begin with
+    OLD; one that is a whole name vouches for the file, whose size is not compared then. Raises InputError where a shard
+    is not found, changed or compressed, or a remap fits nothing; ReadError.
     """
     if storage.STDIN in patterns:
         raise InputError(
@@ -63,12 +64,15 @@ def locate(
         if source.selected
         for name in source.ledgers
     }
-    listed |= {shard.name: shard.url for shard in find_shards([Pattern(path) for path in patterns])}
     pairs = [_pair(remap) for remap in remaps]
+    told = [Pattern(path) for path in patterns] or [p for s in sources for p in noted_patterns(s.folder)]
+    _check_fitting(pairs, sources, [*listed.values(), *(pattern.path for pattern in told)])
+    moved = [pair for pair in pairs if pair[0]]
+    listed = {name: _remapped(location, moved) or location for name, location in listed.items()}
     found = {name: _remapped(name, pairs) or listed.get(name) for name in names}
-    if not patterns and None in found.values():
-        noted = {s.name: s.url for source in sources for s in noted_shards(source.folder, also_remote=True)}
-        found = {name: location or noted.get(name) for name, location in found.items()}
+    if patterns or None in found.values():
+        there = {shard.name: shard.url for shard in _shards(told, moved, lenient=not patterns)}
+        found = {name: _remapped(name, pairs) or there.get(name) or listed.get(name) for name in names}
     if missing := [name for name, location in found.items() if location is None]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
@@ -80,6 +84,34 @@ def locate(
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
         checked = pool.map(partial(_checked, sources, vouched), located.items())
         return dict(zip(located, checked, strict=True))
+
+
+def _shards(patterns: Sequence[Pattern], moved: Sequence[tuple[str, str]], *, lenient: bool) -> list[Shard]:
+    """The shards of ``patterns``, where they lie now; ``lenient``: of those that are there.
+
+    Raises InputError, ReadError.
+    """
+    now = [replace(pattern, path=_remapped(pattern.path, moved) or pattern.path) for pattern in patterns]
+    if not lenient:
+        return find_shards(now)
+    found: list[Shard] = []
+    for pattern in now:
+        with suppress(InputError, ReadError):
+            found += find_shards([pattern])
+    return found
+
+
+def _check_fitting(
+    pairs: Sequence[tuple[str, str]], sources: Sequence[Source], locations: Sequence[str]
+) -> None:
+    """Raise InputError where a remap fits no shard's name and none of ``locations``."""
+    names = sorted({name for source in sources for name in source.ledgers})
+    for old, new in pairs:
+        if not any(place.startswith(old) for place in (*names, *locations)):
+            lay = f", and lay at {storage.shown(locations[0])}" if locations else ""
+            raise InputError(
+                f"--remap {old}={new}: nothing begins with {old}; the shards are called {names[0]} and so on{lay}"
+            )
 
 
 def check_outside(located: Iterable[Located], folder: OutputFolder) -> None:
