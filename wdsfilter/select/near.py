@@ -28,10 +28,10 @@ BYTES = 9
 """Of memory, for each hash."""
 BYTES_A_THREAD = 32
 """Of memory, for each hash and thread."""
-_SORTING = 60
+_SORTING = 80
 """What it takes to sort a hash into its place, in comparisons of two."""
 _MOST_ALIKE = 6
-_PART = 1 << 16
+_PART = 1 << 14
 _CHOICES = 16
 _QUERIES = 1 << 12
 _COMPARISONS = 1 << 17
@@ -55,12 +55,16 @@ class Blocks:
 
 
 def blocks_for(hashes: Hashes, distance: int) -> Blocks:
-    """The cheapest blocks for these hashes, by a part of them."""
+    """The cheapest blocks for these hashes, by a part of them: those that the first few comparisons leave."""
     room = BITS - len(hashes).bit_length()  # bits and place of a hash are sorted as one number
     options = [Blocks(distance + alike, alike) for alike in range(1, _MOST_ALIKE + 1)]
     fitting = [b for b in options if b.alike * (BITS // b.count + 1) <= room]
     some = hashes[:: len(hashes) // _PART + 1]
-    return min(fitting, key=lambda blocks: _cost(some, len(hashes) / max(len(some), 1), blocks))
+    found = np.zeros(len(some), dtype=np.bool_)
+    for choice in options[0].choices():
+        _mark(some, distance, choice, found)
+    left = some[~found]
+    return min(fitting, key=lambda blocks: _cost(left, len(hashes) / max(len(some), 1), blocks))
 
 
 def _cost(part: Hashes, times: float, blocks: Blocks) -> float:
