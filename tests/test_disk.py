@@ -95,6 +95,26 @@ def test_a_full_disk(
     check_resumable(arguments, output, expected)
 
 
+def test_a_full_disk_under_a_selection(
+    arguments: list[str],
+    tmp_path: Path,
+    small_disk: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is one line that names the folder; with more room, the same command comes to the undisturbed tree."""
+    assert main([*arguments, "-o", str(tmp_path / "run")]) == 0
+    cut = ["select", str(tmp_path / "run"), "--samples-per-shard", "8", "--workers", "1", "-o"]
+    assert main([*cut, str(tmp_path / "sound")]) == 0
+    output = small_disk("96k") / "out"
+    capsys.readouterr()
+    assert main([*cut, str(output)]) == 1
+    told = capsys.readouterr().err
+    assert f"wdsfilter: {output}: No space left on device; what is committed is whole, run again" in told
+    small_disk("8m")
+    assert main([*cut, str(output)]) == 0
+    assert tree(output) == tree(tmp_path / "sound")
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
 @pytest.mark.parametrize("room", [0, 100])
 def test_a_ledger_that_finds_no_room_is_let_go_of(room: int, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal
 
 from wdsfilter import fingerprint
 from wdsfilter.counted import counted
-from wdsfilter.errors import OutputError, QuestionError
+from wdsfilter.errors import OutputError, QuestionError, StoreError
 from wdsfilter.output import OutputFolder
 from wdsfilter.recipe import Output
 from wdsfilter.select import exports
@@ -86,6 +86,12 @@ class Selection:
                 pass
             finish(folder)
             return answer.rows
+        except OSError as error:
+            if isinstance(error, StoreError) or error.filename is not None:  # says where
+                raise
+            raise OutputError(
+                f"{folder.root}: {error.strerror or error}; what is committed is whole, run again to go on"
+            ) from error
         finally:
             folder.remove_own_temporaries()
 
