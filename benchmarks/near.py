@@ -15,25 +15,19 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks import measure
-from benchmarks.select import PACKAGES, ROWS_PER_SHARD, peak
-from wdsfilter import fingerprint, ledger, recipe
-from wdsfilter.judges import Runtime
-from wdsfilter.ledger import Counts, Header
+from benchmarks.select import PACKAGES, Values, make_ledgers, peak
 from wdsfilter.output import OutputFolder
 from wdsfilter.select.near import Hashes
 from wdsfilter.select.question import Question
 from wdsfilter.select.selection import Selection
 from wdsfilter.select.sources import open_sources
-from wdsfilter.streams import Stat
 
 
 def drawn(count: int) -> Hashes:
@@ -57,42 +51,19 @@ def flipped(hashes: Hashes, chance: np.random.Generator) -> Hashes:
     return hashes
 
 
-def make_ledgers(folder: OutputFolder, rows: int) -> None:
-    """A run's record, and ledgers of ``rows`` samples, as many a shard as in CC12M."""
-    parsed = recipe.parse({"judges": ["scripted"], "guard": False})
-    record = fingerprint.record(parsed, Runtime("cpu"))
-    folder.put(fingerprint.canonical(record), folder.record)
-    Path(str(folder.ledgers)).mkdir(parents=True)
-    columns = ledger.schema(parsed)
-    known = record["fingerprints"]
+def drawn_hashes(rows: int) -> Values:
+    """Perceptual hashes for so many samples, one after the other, and hashes of their images."""
     hashes = drawn(rows)
-    for number in range(rows // ROWS_PER_SHARD):
-        name = f"cc12m-train-{number:04d}.tar"
-        table = _table(number, hashes[number * ROWS_PER_SHARD :][:ROWS_PER_SHARD], columns)
-        counts = Counts(len(table), len(table))
-        header = Header(name, Stat(1), counts, None, None, known["scoring"], known["decision"])
-        with pq.ParquetWriter(folder.ledger(name), columns, compression="zstd") as file:
-            file.write_table(table, row_group_size=ledger.ROWS_PER_GROUP)
-            file.add_key_value_metadata({b"wdsfilter": json.dumps(asdict(header)).encode()})
 
+    def values(shard: int, count: int) -> Mapping[str, Any]:
+        chance = np.random.default_rng(shard)
+        part = hashes[shard * count :][:count]
+        return {
+            "image_sha256": [chance.bytes(32).hex() for _ in range(count)],
+            "phash": [f"{value:016x}" for value in part.tolist()],
+        }
 
-def _table(shard: int, hashes: Hashes, columns: pa.Schema) -> pa.Table:
-    count = len(hashes)
-    chance = np.random.default_rng(shard)
-    found: dict[str, Any] = {
-        "key": [f"{shard:05d}{n:04d}" for n in range(count)],
-        "offset": np.arange(count) * 50_000,
-        "length": np.full(count, 50_000),
-        "status": ["kept"] * count,
-        "reason": [""] * count,
-        "detail": [""] * count,
-        "image_sha256": [chance.bytes(32).hex() for _ in range(count)],
-        "phash": [f"{value:016x}" for value in hashes.tolist()],
-    }
-    return pa.table(
-        [pa.array(found[c.name], c.type) if c.name in found else pa.nulls(count, c.type) for c in columns],
-        schema=columns,
-    )
+    return values
 
 
 def ask_here(run: Path, distance: int, export: Path, workers: int, memory: str) -> None:
@@ -143,7 +114,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         run = OutputFolder((options.ledgers or Path(temporary)) / f"near-{options.rows}")
         if not run.record.exists():
-            make_ledgers(run, options.rows)
+            make_ledgers(run, options.rows, drawn_hashes(options.rows))
         root = Path(str(run.root))
         spent = {n: ask(root, n, options.workers, options.memory) for n in options.distances}
     name = f"without near duplicates, {options.rows:,} rows, within"

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,43 +42,55 @@ ROWS_PER_SHARD = 5000
 PACKAGES = ("duckdb", "pyarrow", "numpy")
 
 
-def make_ledgers(folder: OutputFolder, rows: int) -> None:
-    """A run's record, and ledgers of ``rows`` samples with a drawn score, as many a shard as in CC12M."""
+Values = Callable[[int, int], Mapping[str, Any]]
+"""Number of a shard and of its samples -> columns of its ledger; what is not among them is empty."""
+
+
+def make_ledgers(folder: OutputFolder, rows: int, values: Values) -> None:
+    """A run's record, and ledgers of ``rows`` kept samples, as many a shard as in CC12M."""
     parsed = recipe.parse({"judges": ["scripted"], "guard": False})
     record = fingerprint.record(parsed, Runtime("cpu"))
     folder.put(fingerprint.canonical(record), folder.record)
     Path(str(folder.ledgers)).mkdir(parents=True)
     columns = ledger.schema(parsed)
     known = record["fingerprints"]
-    chance = np.random.default_rng(0)
     for number in range(rows // ROWS_PER_SHARD):
         name = f"cc12m-train-{number:04d}.tar"
         counts = Counts(ROWS_PER_SHARD, ROWS_PER_SHARD)
         header = Header(name, Stat(1), counts, None, None, known["scoring"], known["decision"])
         with pq.ParquetWriter(folder.ledger(name), columns, compression="zstd") as file:
-            file.write_table(_drawn(chance, number, columns), row_group_size=ledger.ROWS_PER_GROUP)
+            table = _table(number, values(number, ROWS_PER_SHARD), columns)
+            file.write_table(table, row_group_size=ledger.ROWS_PER_GROUP)
             file.add_key_value_metadata({b"wdsfilter": json.dumps(asdict(header)).encode()})
 
 
-def _drawn(chance: np.random.Generator, shard: int, columns: pa.Schema) -> pa.Table:
+def _table(shard: int, values: Mapping[str, Any], columns: pa.Schema) -> pa.Table:
     count = ROWS_PER_SHARD
-    score = chance.normal(6, 2, count).clip(1, 10).astype(np.float32)
-    grade = score.round().astype(np.int16)
-    values: dict[str, Any] = {
+    found = {
         "key": [f"{shard:05d}{n:04d}" for n in range(count)],
         "offset": np.arange(count) * 50_000,
         "length": np.full(count, 50_000),
         "status": ["kept"] * count,
-        "scripted": pa.StructArray.from_arrays([pa.array(grade), pa.array(score)], names=["grade", "score"]),
-        "url": [f"https://example.org/{shard}/{n}.jpg" for n in range(count)],
-        "image_sha256": [chance.bytes(32).hex() for _ in range(count)],
+        "reason": [""] * count,
+        "detail": [""] * count,
+        **values,
     }
-    empty = {"reason": [""] * count, "detail": [""] * count}
-    found = {**values, **empty}
     return pa.table(
         [pa.array(found[c.name], c.type) if c.name in found else pa.nulls(count, c.type) for c in columns],
         schema=columns,
     )
+
+
+def drawn_scores(shard: int, count: int) -> Mapping[str, Any]:
+    """A score for each sample, an address and a hash of its image."""
+    chance = np.random.default_rng(shard)
+    score = chance.normal(6, 2, count).clip(1, 10).astype(np.float32)
+    grade = score.round().astype(np.int16)
+    return {
+        "scripted": pa.StructArray.from_arrays([pa.array(grade), pa.array(score)], names=["grade", "score"]),
+        "url": [f"https://example.org/{shard}/{n}.jpg" for n in range(count)],
+        "image_sha256": [chance.bytes(32).hex() for _ in range(count)],
+    }
 
 
 def top(run: Path, export: Path, workers: int, memory: str) -> None:
@@ -98,7 +110,7 @@ def peak() -> int:
 def ask(ledgers: Path, rows: int, workers: int, memory: str) -> dict[str, float]:
     run = OutputFolder(ledgers / f"run-{rows}")
     if not run.ledgers.exists():
-        make_ledgers(run, rows)
+        make_ledgers(run, rows, drawn_scores)
     with tempfile.TemporaryDirectory(dir=ledgers) as folder:
         arguments = [run.root, "--folder", f"{folder}/keys.txt", "--workers", workers, "--memory", memory]
         command = [sys.executable, "-m", "benchmarks.select", "top-of", *map(str, arguments)]

@@ -148,21 +148,18 @@ def test_push_goes_on_where_it_stopped(hub: HubServer, run: Path, monkeypatch: p
     assert len(uploads) == len(set(uploads)), "nothing was sent twice"
 
 
+def fill(run: Path) -> None:
+    """Judge what a judge of the run never saw."""
+    recipe, shards = run.parent / "recipe.yaml", run.parent / "in/*.tar"
+    assert main(["run", str(recipe), "--shards", str(shards), "-o", str(run), "--fill"]) == 0
+
+
 def test_push_brings_the_fill_along(
     hub: HubServer, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is downloaded again is what was filled: it verifies, and the same samples are selected from it."""
     assert main(["push", str(run), TARGET]) == 0
-    arguments = [
-        "run",
-        str(tmp_path / "recipe.yaml"),
-        "--shards",
-        f"{tmp_path}/in/*.tar",
-        "-o",
-        str(run),
-        "--fill",
-    ]
-    assert main(arguments) == 0
+    fill(run)
     assert main(["push", str(run), TARGET]) == 0
     assert hub.messages[-2:] == ["Add 1 filled shard", "Add the lists of shards and the card"]
     there = dict(hub.files(REPO))
@@ -186,16 +183,7 @@ def test_a_fill_that_is_not_finished_is_pushed_on_demand(
     hub: HubServer, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Like a run: refused in one line that names it, unless --partial."""
-    arguments = [
-        "run",
-        str(tmp_path / "recipe.yaml"),
-        "--shards",
-        f"{tmp_path}/in/*.tar",
-        "-o",
-        str(run),
-        "--fill",
-    ]
-    assert main(arguments) == 0
+    fill(run)
     lost = next((run / "wdsfilter/fill/wdsfilter/ledger").iterdir())
     lost.unlink()
     assert main(["push", str(run), TARGET]) == 1
