@@ -65,9 +65,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _WHITE = (255, 255, 255)
-_AT_A_TIME = (
-    1 << 24
-)  # bytes that a decoder gets: by Pillow's 64 KB, a JPEG's falls back to slow steps at each end
+_AT_A_TIME = 1 << 24
+"""Bytes that a decoder gets: by Pillow's 64 KB, a JPEG's falls back to slow steps at the end of each."""
 
 _one_at_a_time = threading.Lock()
 

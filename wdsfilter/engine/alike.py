@@ -27,7 +27,7 @@ def in_groups(
     """What ``work`` makes of ``things``, in their order; each call gets some of equal length, four or more.
 
     ``most`` is what the lengths in one call sum to at most, where four of them are no more than that.
-    """  # fmt: skip
+    """
     by_length = defaultdict(list)
     for place, thing in enumerate(things):
         by_length[length(thing)].append(place)
