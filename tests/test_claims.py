@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from wdsfilter import claims, launch
+from wdsfilter import claims, launch, storage
 from wdsfilter.claims import Claims
 from wdsfilter.output import OutputFolder
+from wdsfilter.recipe import parse
+from wdsfilter.shards.source import Shard
+from wdsfilter.worklist import Worklist
 
 
 def two(tmp_path: Path, stale_after: float = 0.6) -> tuple[Claims, Claims]:
@@ -199,3 +202,43 @@ def test_temporaries_of_another_container_are_left_alone(
     folder.remove_dead_temporaries()
     left = {path.read_bytes() for path in (tmp_path / "wdsfilter/tmp").iterdir()}
     assert left == {b"ours, alive", b"another container's"}
+
+
+def test_a_folder_that_goes_as_a_claim_is_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims moved away between a claim's link and its flush cost nothing: another one is put."""
+    first, _ = two(tmp_path)
+    real = storage.sync_folder
+
+    def moved(folder: Path) -> None:
+        monkeypatch.setattr(storage, "sync_folder", real)
+        folder.replace(tmp_path / "gone")
+        real(folder)
+
+    with first:
+        monkeypatch.setattr(storage, "sync_folder", moved)
+        assert first.take("s.tar")
+        assert not first.is_free("s.tar")
+
+
+@pytest.mark.parametrize("sign", [("other", 0), ("owner", 1)], ids=["taken-over", "beats"])
+def test_a_claim_that_is_gone_is_no_sign_of_life(tmp_path: Path, sign: tuple[str, int]) -> None:
+    """Who waits for others ends when they move; a claim that vanished while it looked is looked at again."""
+    looks: list[object] = []
+
+    class Seen(Claims):
+        """Somebody's claim that is gone at the second look."""
+
+        def is_free(self, name: str) -> bool:
+            return looks.count((None, 0)) == 1 and gone
+
+        def beat(self, name: str) -> tuple[str | None, int]:
+            looks.append(("owner", 0) if not looks else (None, 0) if gone else sign)
+            return looks[-1]  # type: ignore[return-value]
+
+    shard = Shard("s.tar", "s.tar")
+    recipe = parse({"judges": ["scripted"]})
+    for gone in (True, False):
+        looks.clear()
+        claims = Seen(OutputFolder(tmp_path), stale_after=5.0)
+        waiting = Worklist([shard], OutputFolder(tmp_path), recipe, claims, time.sleep, lambda *_, **__: None)
+        assert waiting.another_round() == gone

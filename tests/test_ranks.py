@@ -9,16 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.runs import environment, finished, make_shards, sleepless, start, tree, write_recipe
+from wdsfilter import status
 from wdsfilter.cli import main
 from wdsfilter.errors import UserError
 from wdsfilter.events import read_events
 from wdsfilter.launch import Place, place
+from wdsfilter.output import OutputFolder
 
 SLOW = """
 judges:
@@ -186,3 +189,19 @@ def test_place_is_read_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(UserError, match="RANK"):
         place()
+
+
+def test_who_ended_between_two_looks_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard that others held when the folder was looked at, and have released by now, is no unfinished one."""
+    arguments = ["run", str(write_recipe(tmp_path)), "--shards", make_shards(tmp_path / "in", 2)]
+    assert main([*arguments, "-o", str(tmp_path / "out")]) == 0
+    real, looks = status.read_status, [0]
+
+    def early(folder: OutputFolder) -> status.Status:
+        looks[0] += 1
+        found = real(folder)
+        return replace(found, left=["s-0001.tar"], code=75) if looks[0] == 1 else found
+
+    monkeypatch.setattr(status, "read_status", early)
+    assert main([*arguments, "-o", str(tmp_path / "out")]) == 0
+    assert looks == [2]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wdsfilter.background import start_thread
-from wdsfilter.errors import OutputError
+from wdsfilter.errors import OutputError, StoreError
 from wdsfilter.failpoints import hit
 from wdsfilter.launch import host_identity, is_running, process_state
 from wdsfilter.objects import ObjectPath
@@ -58,12 +58,20 @@ class Claims:
         path = self._path(name)
         if path.exists() and not self._take_away(name):
             return False
-        if not self._folder.put(self._content(), path) and self._read(name).get("token") != self._token:
+        if not self._put(path) and self._read(name).get("token") != self._token:
             return False
         with self._lock:
             self._held[name] = 0
         hit("claim.taken")
         return True
+
+    def _put(self, path: StoredPath) -> bool:
+        try:
+            return self._folder.put(self._content(), path)
+        except StoreError:
+            raise
+        except OutputError:  # somebody moved the folder away at this very moment: there will be another one
+            return self._folder.put(self._content(), path)
 
     def _take_away(self, name: str) -> bool:
         """Move a stale claim out of the way; False where it is not stale, or was taken over meanwhile."""

@@ -115,7 +115,7 @@ class Worklist:
                     del watched[name]
                 elif self._claims.is_free(name):
                     return True
-                elif self._claims.beat(name) != beat:
+                elif (sign := self._claims.beat(name)) != beat and sign[0] is not None:
                     del watched[name]
             if watched:
                 self._pause(pause)

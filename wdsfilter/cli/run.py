@@ -222,6 +222,8 @@ def _finished(job: Job, where: launch.Place, note: EventLog, seconds: float, tab
     status = read_status(folder)
     note("finished", state=status.state, seconds=round(seconds, 1))
     held = sum((folder.claims / f"{name}.json").exists() for name in status.left)
+    if status.left and not held:
+        status = read_status(folder)  # whoever held them may have ended between our two looks
     if held:
         if where.rank == 0:
             err.print(f"nothing left for this process; with others, who are alive: {counted(held, 'shard')}")
