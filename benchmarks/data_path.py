@@ -10,7 +10,7 @@ CC12M, written by webdataset as img2dataset does it), the arms in turn in one pr
 The folder should be in memory (the default is
 /dev/shm where there is one), or the disk is measured.
 
-    python -m benchmarks.data_path [--rounds 7] [--samples 10000] [--folder FOLDER]
+    python -m benchmarks.data_path [--rounds 7] [--samples 20000] [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def main() -> None:
     memory = Path("/dev/shm")
     parser.add_argument("--folder", type=Path, default=memory if memory.is_dir() else None)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--profile", action="store_true", help="show where one run's time goes, and stop")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:

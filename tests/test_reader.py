@@ -113,6 +113,11 @@ def test_names_split_as_in_webdataset() -> None:
             ["a", "b", "a:duplicate_key", "b:duplicate_key"],
             id="interleaved",
         ),
+        pytest.param(
+            [f"{'k' * 99}.{e}" for e in "abc"] + ["b.jpg", f"{'k' * 98}l.jpg", f"{'k' * 99}.jpg"],
+            ["k" * 99, "b", "k" * 98 + "l", "k" * 99 + ":duplicate_key"],
+            id="long-key-twice",
+        ),
         pytest.param(["a/1.jpg", "b/1.jpg", "1.jpg"], ["a/1", "b/1", "1"], id="folders-tell-keys-apart"),
         pytest.param(["img.001.jpg", "img.002.jpg"], ["img"], id="dotted-names-are-one-sample"),
         pytest.param(["a.jpg", "a.__bad__", "b.jpg"], ["a:reserved_name", "b"], id="reserved-bad"),
@@ -223,7 +228,7 @@ def test_decompression_bombs_are_defused(
     compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream that grows more than a hundredfold is damage, found long before it has grown."""
-    monkeypatch.setattr(compression, "_FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(compression, "_FREE_BYTES", 4 << 20)
     bomb = compress(tar_bytes([("a.jpg", b"a"), ("b.jpg", bytes(48 << 20))]))
     source = stream(bomb)
     tracemalloc.start()

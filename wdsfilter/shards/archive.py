@@ -23,7 +23,7 @@ MAX_PADDING = 1 << 20
 
 MAX_EXTENDED_HEADER = 1 << 20
 MAX_HEADER_CHAIN = 8
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 2 << 20
 
 
 class Entry(NamedTuple):
@@ -84,10 +84,9 @@ class _Stream:
         if found:
             self._begin = found[-1].end
             self.position += self._begin - begin
-        for member in found:
-            stored = bytes(self._view[member.header : member.end])
-            data = memoryview(stored)[BLOCK : BLOCK + member.size]
-            yield Entry(member.name, data, base + member.begin, base + member.end, stored)
+        for name, size, first, header, end in found:
+            stored = bytes(self._view[header:end])
+            yield Entry(name, memoryview(stored)[BLOCK : BLOCK + size], base + first, base + end, stored)
 
     def _fill(self) -> None:
         """Read until the block is full, or nothing more comes."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from struct import Struct
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,18 +31,20 @@ class Plain(NamedTuple):
     end: int
 
 
-_NAME, _SIZE, _CHECKSUM, _MAGIC, _REST = (
-    slice(*span) for span in ((0, 100), (124, 136), (148, 156), (257, 262), (345, 512))
+_HEADERS = re.compile(
+    rb"""(?xs)
+    (?: .{124} ([0-7]{11})\0 .{20} x .{188}\0.{166}           # an extended header: size, kind, no prefix
+        (?= (\d\d) [ ]mtime=\d+(?:\.\d*)? (\n) ) .{512} )?   # its one record: its length, its keyword, its end
+    .{124} ([0-7]{11})\0 .{20} 0 .{100} ustar .{83}\0{167}    # the member's own header: size, kind, no prefix
+    """
 )
-_size_kind_prefix = Struct("124x 12s 20x c 188x c").unpack_from
-_REGULAR, _EXTENDED = b"0", b"x"
-_TIME = re.compile(rb"(\d\d) mtime=\d+(?:\.\d*)?\n")
-_DIGITS = b"01234567"
+"""What a plain member begins with."""
+
+_NAME, _SIZE, _CHECKSUM = (slice(*span) for span in ((0, 100), (124, 136), (148, 156)))
 _NAMELESS = np.frombuffer(tar.header("", 0), np.uint8).copy()
-_USTAR = np.frombuffer(b"ustar", np.uint8)
+_NAMELESS[_CHECKSUM] = ord(" ")  # as which a header's sum counts its own field
 _ZEROS = bytes(BLOCK)
 _OCTAL_SHIFTS = np.arange(15, -1, -3)
-_NAMELESS[_CHECKSUM] = ord(" ")  # as which a header's sum counts its own field
 
 
 def plain_members(data: Buffer, begin: int, end: int, most: int) -> list[Plain]:
@@ -58,47 +59,47 @@ def plain_members(data: Buffer, begin: int, end: int, most: int) -> list[Plain]:
     blocks = np.frombuffer(data, np.uint8)[: len(data) // BLOCK * BLOCK].reshape(-1, BLOCK)
     places = np.array([header for _, _, header, _ in found]) // BLOCK
     heads = blocks[places]
-    plain = _are_sound(heads) & (heads[:, _MAGIC] == _USTAR).all(axis=1) & ~heads[:, _REST].any(axis=1)
+    sound = _are_sound(heads)
     with_time = [number for number, (_, first, header, _) in enumerate(found) if first != header]
     if with_time:
-        plain[with_time] &= _are_sound(blocks[places[with_time] - 2])
+        sound[with_time] &= _are_sound(blocks[places[with_time] - 2])
 
-    names = heads[:, _NAME].copy().view("S100").ravel().tolist()
-    members = list(_named(found, plain.tolist(), names))
-    count = len(members)
+    names = _texts(heads[sound.cumprod(dtype=bool)])
+    count = len(names)
     blocks[places[:count]] = _as_written(heads[:count])
-    for member in members:
-        if rest := -member.size % BLOCK:
-            data[member.end - rest : member.end] = _ZEROS[:rest]
+    members = []
+    for name, (size, first, header, after) in zip(names, found, strict=False):
+        members.append(Plain(name, size, first, header, after))
+        if rest := -size % BLOCK:
+            data[after - rest : after] = _ZEROS[:rest]
     return members
 
 
 def _walk(data: Buffer, at: int, end: int, most: int) -> Iterator[tuple[int, int, int, int]]:
-    """Size, first header, own header and end of each member, as far as they lead from one to the next."""
-    while at + BLOCK <= end:
-        first = at
-        size, kind, prefix = _size_kind_prefix(data, at)
-        if kind == _EXTENDED:
-            at += 2 * BLOCK
-            if at + BLOCK > end or not _tells_a_time(data, first, size):
-                return
-            size, kind, prefix = _size_kind_prefix(data, at)
-        if kind != _REGULAR or prefix != b"\0" or size[11] or size[:11].strip(_DIGITS):
+    """Size, first header, own header and end of what may be plain members, as far as they lead to one another."""
+    while headers := _HEADERS.match(data, at, end):
+        told, length, _, octal = headers.groups()
+        if told is not None and not int(told, 8) == int(length) == headers.end(3) - (at + BLOCK):
             return
-        length = int(size[:11], 8)
-        after = at + BLOCK + length + -length % BLOCK
-        if after > end or length > most:
+        size = int(octal, 8)
+        after = headers.end() + size + -size % BLOCK
+        if after > end or size > most:
             return
-        yield length, first, at, after
+        yield size, at, headers.end() - BLOCK, after
         at = after
 
 
-def _tells_a_time(data: Buffer, at: int, size: bytes) -> bool:
-    """Whether an extended header's one block holds one record, of when the member was changed: nothing for us."""
-    found = _TIME.match(data, at + BLOCK, at + 2 * BLOCK)
-    return (
-        found is not None and size == b"%011o\0" % int(found[1]) and found.end() == at + BLOCK + int(found[1])
-    )
+def _texts(heads: Bytes) -> list[str]:
+    """The headers' names, up to the first that is no text that ends at its first NUL."""
+    texts: list[str] = []
+    for raw in heads[:, _NAME].copy().view("S100").ravel().tolist():
+        if b"\0" in raw:
+            break
+        try:
+            texts.append(raw.decode())
+        except UnicodeDecodeError:
+            break
+    return texts
 
 
 def _as_written(heads: Bytes) -> Bytes:
@@ -124,15 +125,3 @@ def _checksum(sums: NDArray[np.int32]) -> Bytes:
     field[:, :6] = (sums[:, None] >> _OCTAL_SHIFTS & 7) + ord("0")
     field[:, 6:] = 0, ord(" ")
     return field
-
-
-def _named(found: list[tuple[int, int, int, int]], plain: list[bool], names: list[bytes]) -> Iterator[Plain]:
-    """The members up to the first that is not plain, or whose name is no text that ends at its first NUL."""
-    for (size, begin, header, end), fine, raw in zip(found, plain, names, strict=True):
-        if not fine or b"\0" in raw:
-            return
-        try:
-            name = raw.decode()
-        except UnicodeDecodeError:
-            return
-        yield Plain(name, size, begin, header, end)

@@ -22,14 +22,18 @@ _META = re.compile(r"__[^/]*__($|/)")
 RESERVED = frozenset({"__key__", "__url__", "__bad__", "__local_path__"})
 
 MAX_SAMPLE_BYTES = 256 << 20
+_SHORT = 64  # letters of a key that is remembered as it is; of a longer one its digest is
 
 
 def split_name(name: str) -> tuple[str, str] | None:
     """(key, extension) of a member's name; None where webdataset passes the member over."""
     if name.startswith("__") and _META.match(name):
         return None
-    match = _NAME.fullmatch(name)
-    return (match[1], match[2].lower()) if match else None
+    if "/" in name:
+        match = _NAME.fullmatch(name)
+        return (match[1], match[2].lower()) if match else None
+    key, dot, extension = name.partition(".")
+    return (key, extension.lower()) if key and dot else None
 
 
 def is_safe(key: str) -> bool:
@@ -76,13 +80,13 @@ class _Group:
             return "too_large", f"more than {max_bytes} bytes"
         return "", ""
 
-    def close(self, seen: set[bytes]) -> Sample | Unreadable:
-        digest = hashlib.blake2b(self.key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    def close(self, seen: set[str | bytes]) -> Sample | Unreadable:
+        mark = self.key if len(self.key) <= _SHORT else _digest(self.key)
         if not self.reason and not is_safe(self.key):
             self.reason, self.detail = "unsafe_name", self.key
-        elif not self.reason and digest in seen:
+        elif not self.reason and mark in seen:
             self.reason, self.detail = "duplicate_key", "a sample of this key came earlier in the shard"
-        seen.add(digest)
+        seen.add(mark)
         length = self.end - self.offset
         if self.reason:
             return Unreadable(_printable(self.key), self.reason, _printable(self.detail), self.offset, length)
@@ -97,7 +101,7 @@ def read_samples(
     The sample right before a damage counts as incomplete, for nothing tells that its last member
     was there. Raises ReadError when ``stream`` does; holds one sample in memory at a time.
     """
-    seen: set[bytes] = set()
+    seen: set[str | bytes] = set()
     group: _Group | None = None
     for entry in archive.members(stream, max_member=max_sample_bytes):
         if isinstance(entry, Damage):
@@ -117,6 +121,10 @@ def read_samples(
         group.add(entry, extension, max_sample_bytes)
     if group is not None:
         yield group.close(seen)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def _printable(text: str) -> str:
