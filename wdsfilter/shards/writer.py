@@ -15,7 +15,7 @@ from wdsfilter.background import helper
 from wdsfilter.samples import Member
 from wdsfilter.shards import tar
 
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 2 << 20
 _LARGE = 256 << 10
 _WAITING_BYTES = 8 << 20
 
@@ -64,7 +64,7 @@ def write_stream(samples: Iterable[Iterable[bytes | memoryview]], file: BinaryIO
 
 
 class ShardWriter:
-    """Writes members to ``path`` in blocks of 1 MB; 8 MB, or one sample where that is more, may wait for the disk.
+    """Writes members to ``path`` in blocks of 2 MB; 8 MB, or one sample where that is more, may wait for the disk.
 
     ``thread`` hashes and writes them, one after the other, while the caller goes on (one of its own does where none is
     given): an error of the disk is raised by a later call, by :meth:`close` at the latest. What is handed over must
