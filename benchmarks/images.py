@@ -30,6 +30,7 @@ from PIL import Image, ImageFilter
 from benchmarks import measure
 from tests import stock
 from wdsfilter import images
+from wdsfilter.canvas import Canvas
 from wdsfilter.engine.contract import Contract
 from wdsfilter.engine.pixels import PatchPlan
 from wdsfilter.worker import ENVIRONMENT
@@ -57,7 +58,11 @@ def cases(count: int) -> dict[str, list[bytes]]:
 
 
 def ours(plan: PatchPlan, stored: Sequence[bytes]) -> list[Any]:
-    return [plan.patches(images.decode(data)) for data in stored]
+    def prepared(data: bytes) -> object:
+        canvas = Canvas()
+        return plan.patches(images.decode(data, canvas=canvas), canvas)
+
+    return [prepared(data) for data in stored]
 
 
 def decoded(stored: Sequence[bytes]) -> list[Any]:

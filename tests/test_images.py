@@ -7,16 +7,20 @@ import random
 import struct
 import subprocess
 import sys
+import time
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from tests.corpus.images import chunk, exif, picture, png, saved, scans, with_size
 from wdsfilter import image_parts, images
+from wdsfilter.canvas import Canvas
 from wdsfilter.errors import BadImage
 
 FORMATS = [*images.FORMATS]
@@ -286,6 +290,18 @@ def test_scans_are_weighed_by_their_pixels(monkeypatch: pytest.MonkeyPatch) -> N
     assert reason(images.decode, scans(20, 2048)) == "image_too_complex"
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_scans_behind_an_only_one_cost_nothing(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a JPEG's first scan has all of its components, its decoder takes no other: they are not counted."""
+    data = saved(picture(1000, 1000).convert(mode), "JPEG")
+    scan = data[data.index(b"\xff\xda") : -2]
+    began = time.process_time()
+    assert reason(images.decode, data[:-2] + scan[:12] * 200_000 + data[-2:]) == "image_broken"
+    assert time.process_time() - began < 1
+    monkeypatch.setattr(image_parts, "_count_pairs", None)
+    assert images.decode(data).size == (1000, 1000)
+
+
 def test_what_looks_like_a_scan_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a JPEG's own scans count: not those in its metadata, nor what comes behind its end."""
     monkeypatch.setattr(image_parts, "MAX_SCANNED", 40 << 20)
@@ -324,6 +340,58 @@ def test_no_global_state_changes() -> None:
     images.decode(saved(picture(), "JPEG"))
     reason(images.decode, saved(picture(480, 320), "JPEG")[:2000])
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, [*warnings.filters])
+
+
+def mutants(data: bytes, count: int) -> Iterator[bytes]:
+    """``data`` with some of its bytes, mostly of its header, replaced."""
+    random_ = random.Random(2)
+    for _ in range(count):
+        mutant = bytearray(data)
+        for _ in range(random_.randrange(1, 6)):
+            mutant[random_.randrange(2, random_.choice((len(data), 700)))] = random_.randrange(256)
+        yield bytes(mutant)
+
+
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+def test_a_canvas_changes_nothing(progressive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a JPEG's bytes are, decoding onto a canvas gives the same pixels or the same reason, and never what
+    lay in that memory before."""
+    used = bytearray(b"\xaa")
+    numpy = SimpleNamespace(uint8=np.uint8, empty=lambda shape, dtype: np.full(shape, used[0], dtype))
+    monkeypatch.setattr("wdsfilter.canvas.np", numpy)
+    data = saved(picture(100, 75), "JPEG", progressive=progressive)
+    readable = 0
+    for mutant in (data, data[: data.index(b"\xff\xda")], data[:-500], *mutants(data, 300)):
+        found = []
+        for place in (None, Canvas(), Canvas()):
+            used[0] ^= 0xFF
+            try:
+                found.append(images.decode(mutant, max_pixels=1_000_000, canvas=place).tobytes())
+            except BadImage as bad:
+                found.append(str(bad).encode())
+            else:
+                readable += 1
+        assert found[0] == found[1] == found[2]
+    assert readable > 300
+
+
+def test_what_lies_on_a_canvas() -> None:
+    """A canvas gives the pixels of the JPEG that was decoded onto it, and of no other image: neither one that had to be
+    turned or converted, nor one of another format."""
+    place = Canvas()
+    image = images.decode(saved(picture(), "JPEG"), canvas=place)
+    lent = place.pixels(image)
+    assert lent is not None
+    assert lent[..., :3].tobytes() == image.tobytes()
+    assert place.pixels(image.copy()) is None
+    for data in (
+        saved(picture(), "PNG"),
+        saved(picture().convert("L"), "JPEG"),
+        saved(picture().convert("CMYK"), "JPEG"),
+        saved(picture(), "JPEG", exif=exif(6)),
+    ):
+        place = Canvas()
+        assert place.pixels(images.decode(data, canvas=place)) is None
 
 
 def test_dhash() -> None:

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from tests import stock
-from wdsfilter.engine.pixels import PatchPlan, build_plan
+from wdsfilter import images
+from wdsfilter.canvas import Canvas
+from wdsfilter.engine.pixels import PatchPlan, Resize, build_plan
 from wdsfilter.errors import BadImage, JudgeError
 
 MIN, MAX = 56 * 56, 40 * 28 * 28
@@ -78,6 +80,20 @@ def test_a_torch_resize_is_the_torchvision_one(plan: PatchPlan, size: tuple[int,
     assert np.array_equal(expected, ours[0])
     difference = replace(plan, resize="pillow").patches(image)[0].astype(int) - ours[0]
     assert 0 < abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(333, 250), (333, 28), (28, 333), (84, 56), (20, 31)], ids=str)
+@pytest.mark.parametrize("resize", ["torch", "pillow"])
+def test_a_canvas_changes_no_patch(plan: PatchPlan, resize: Resize, size: tuple[int, int]) -> None:
+    """Patches of a JPEG on a canvas are those of the same JPEG elsewhere, reduced, enlarged and as it is."""
+    stock.noise(*size).save(file := io.BytesIO(), "JPEG")
+    plan, canvas = replace(plan, resize=resize), Canvas()
+    image = images.decode(file.getvalue(), canvas=canvas)
+    assert canvas.pixels(image) is not None
+    patches, grid = plan.patches(image, canvas)
+    expected = plan.patches(images.decode(file.getvalue()))
+    assert grid == expected[1]
+    assert np.array_equal(patches, expected[0])
 
 
 def test_an_image_that_is_not_read_yet_is(plan: PatchPlan) -> None:

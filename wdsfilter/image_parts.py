@@ -33,6 +33,7 @@ _NO_FILL = re.compile(rb"[^\xff]")
 _IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # no stuffed byte, no restart
 _ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
 _START_OF_SCAN, _END = 0xDA, 0xD9
 
 
@@ -48,7 +49,7 @@ def _refuse(what: str) -> BadImage:
 
 
 def _jpeg(data: bytes) -> None:
-    at, pixels = 2, 0
+    at, pixels, components = 2, 0, b""
     for _ in range(MAX_PARTS):
         marker = data.find(b"\xff", at, MAX_METADATA)
         found = _NO_FILL.search(data, marker, MAX_METADATA) if marker >= 0 else None
@@ -58,7 +59,7 @@ def _jpeg(data: bytes) -> None:
             return None
         kind, at = found[0][0], found.end()
         if kind == _START_OF_SCAN:
-            return _scans(data, at, pixels)
+            return None if data[at + 2 : at + 3] == components else _scans(data, at, pixels)
         if kind == _END or at + 2 > len(data):
             return None
         if kind in _ALONE:
@@ -66,6 +67,8 @@ def _jpeg(data: bytes) -> None:
         if kind in _FRAMES and at + 7 <= len(data):
             height, width = struct.unpack_from(">HH", data, at + 3)
             pixels = width * height
+            # A first scan of all of a sequential frame's components is the only one that is decoded.
+            components = data[at + 7 : at + 8] if kind in _SEQUENTIAL else b""
         at += max(2, int.from_bytes(data[at : at + 2], "big"))
     raise _refuse(f"more than {MAX_PARTS} segments in a JPEG")
 

@@ -35,6 +35,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from wdsfilter import image_parts
+from wdsfilter.canvas import Canvas
 from wdsfilter.errors import BadImage
 
 MAX_PIXELS = 64_000_000
@@ -97,19 +98,23 @@ def decode(
     *,
     max_pixels: int = MAX_PIXELS,
     at_least: Callable[[int, int], tuple[int, int]] | None = None,
+    canvas: Canvas | None = None,
 ) -> Image.Image:
     """The first frame of an image as RGB, as a person would see it on a white page. Raises BadImage.
 
     A JPEG is decoded at a half, a quarter or an eighth of its size where that still is ``at_least`` what that
-    function of width and height gives.
+    function of width and height gives. A JPEG that needs no turning lies on ``canvas`` afterwards.
 
     Turned upright by its EXIF; transparent parts are white; 16 bits are scaled to 8. Colour
     profiles are left unused: models are trained on pixels read that way, and a profile is one more
     thing from a stranger to interpret.
     """
-    with _opened(data, max_pixels) as (_, image):
+    with _opened(data, max_pixels) as (format, image):
         if at_least is not None:
             image.draft("RGB", at_least(*image.size))
+        # A JPEG's decoder writes every pixel or fails; without a tile there is none, and what lay there would be seen.
+        if canvas is not None and format == "JPEG" and image.mode == "RGB" and image.tile:
+            image.im = canvas.spread(image.size)
         frame = _first_frame(image)
         method = _UPRIGHT.get(_orientation(image.info.get("exif")))
         pixels = _rgb(frame)

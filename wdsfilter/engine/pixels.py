@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal, TypeAlias
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from wdsfilter.canvas import Canvas, Pixels, over, packed
 from wdsfilter.errors import BadImage, JudgeError
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -29,8 +30,6 @@ _BICUBIC = 3  # Pillow's number for it, which configurations use
 _MAX_ASPECT = 200  # the family's own limit
 
 Resize: TypeAlias = Literal["torch", "pillow"]
-Pixels: TypeAlias = npt.NDArray[np.uint8]
-"""[height, width, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +70,29 @@ class PatchPlan:
             high = math.ceil(height * grow / unit) * unit
         return wide, high
 
-    def patches(self, image: Image.Image) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    def patches(
+        self, image: Image.Image, canvas: Canvas | None = None
+    ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
         """Patches of an RGB image, [rows * columns, patch * patch * 3] uint8, and the grid (rows, columns).
 
-        Patches that merge into one visual token stand together. Raises BadImage (``image_aspect``).
+        Patches that merge into one visual token stand together. ``canvas``: where the image may lie, which saves time.
+        Raises BadImage (``image_aspect``).
         """
         size = self.size(*image.size)
-        pixels = _pixels(image) if image.size == size else _RESIZES[self.resize](image, size)
+        if image.size == size:
+            pixels = packed(image)
+        elif self.resize == "pillow":
+            pixels = _by_pillow(image, size)
+        else:
+            pixels = _by_torch(image, size, canvas.pixels(image) if canvas else None)
         return self._cut(pixels), (size[1] // self.patch, size[0] // self.patch)
 
     def _cut(self, pixels: Pixels) -> npt.NDArray[np.uint8]:
-        """First into visual tokens, then these into patches: two copies of runs that lie near each other take a
-        third of the time of one that jumps."""
         merge, patch = self.merge, self.patch
-        whole, part = (np.dtype(f"V{3 * patch * count}") for count in (merge, 1))  # a line moves as one piece
         height, width, _ = pixels.shape
-        rows = pixels.reshape(height // (merge * patch), merge * patch, 3 * width).view(whole)
-        tokens = np.ascontiguousarray(rows.transpose(0, 2, 1))
-        lines = tokens.view(part).reshape(-1, merge, patch, merge)
-        patches = np.ascontiguousarray(lines.transpose(0, 1, 3, 2))
+        lines = pixels.reshape(height, 3 * width).view(f"V{3 * patch}")  # a patch's line moves as one piece
+        grid = lines.reshape(height // (merge * patch), merge, patch, width // (merge * patch), merge)
+        patches = np.ascontiguousarray(grid.transpose(0, 3, 1, 4, 2))
         return patches.view(np.uint8).reshape(-1, 3 * patch * patch)
 
 
@@ -104,36 +107,31 @@ def _torch() -> Any:
     return torch
 
 
-def _pixels(image: Image.Image) -> Pixels:
-    """Those of an RGB image, read-only. ``tobytes`` would make them in pieces and join them: twice the time."""
-    image.load()
-    width, height = image.size
-    encoder = Image._getencoder("RGB", "raw", "RGB")
-    encoder.setimage(image.im, (0, 0, width, height))
-    _, _, packed = encoder.encode(3 * width * height)
-    return np.frombuffer(packed, np.uint8).reshape(height, width, 3)
-
-
 def _by_pillow(image: Image.Image, size: tuple[int, int]) -> Pixels:
     # reducing_gap stays off: it would trade exactness for speed on large images
-    return _pixels(image.resize(size, Image.Resampling.BICUBIC))
+    return packed(image.resize(size, Image.Resampling.BICUBIC))
 
 
-def _by_torch(image: Image.Image, size: tuple[int, int]) -> Pixels:
+def _by_torch(image: Image.Image, size: tuple[int, int], pixels: Pixels | None) -> Pixels:
+    """``pixels``: the image's, four values each, where they need not be copied.
+
+    Torch resizes widths first, then heights. Pixels of four values are narrowed in less time than those of three,
+    and fewer of them are left to be packed.
+    """
+    width, height = size
+    if pixels is not None and width < image.width:
+        image = over(_resized(pixels, (width, image.height)))
+    return _resized(packed(image), (width, height))
+
+
+def _resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     torch = _torch()
-    pixels = torch.from_numpy(_pixels(image))
-    resized = torch.empty((*size[::-1], 3), dtype=torch.uint8)
-    source, target = (one.permute(2, 0, 1)[None] for one in (pixels, resized))
-    # What interpolate() calls. Without ``out`` it would take the three values of each pixel apart.
+    resized = torch.empty((*size[::-1], pixels.shape[2]), dtype=torch.uint8)
+    source, target = (one.permute(2, 0, 1)[None] for one in (torch.from_numpy(pixels), resized))
+    # What interpolate() calls. Without ``out`` it would take the values of each pixel apart.
     torch.ops.aten._upsample_bicubic2d_aa.out(source, size[::-1], False, None, None, out=target)
     found: Pixels = resized.numpy()
     return found
-
-
-_RESIZES: dict[Resize, Callable[[Image.Image, tuple[int, int]], Pixels]] = {
-    "torch": _by_torch,
-    "pillow": _by_pillow,
-}
 
 
 def build_plan(

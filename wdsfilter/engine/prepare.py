@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wdsfilter import images
+from wdsfilter.canvas import Canvas
 from wdsfilter.engine.layout import Layout
 from wdsfilter.engine.pixels import PatchPlan
 from wdsfilter.errors import BadImage
@@ -44,9 +45,11 @@ class Prepare:
 
     def __call__(self, pair: Pair) -> Prepared | Unreadable:
         """The pair made ready, its cost in tokens; Unreadable when its image or caption cannot be read."""
+        canvas = Canvas()
+        at_least = self.plan.size if self.scaled_decoding else None
         try:
-            image = images.decode(pair.image, at_least=self.plan.size if self.scaled_decoding else None)
-            patches, grid = self.plan.patches(image)
+            image = images.decode(pair.image, at_least=at_least, canvas=canvas)
+            patches, grid = self.plan.patches(image, canvas)
         except BadImage as bad:
             return Unreadable(pair.key, bad.reason, bad.detail)
         visual_tokens = len(patches) // self.plan.merge**2
