@@ -415,6 +415,30 @@ def test_a_thread_reads_ahead_only_where_something_waits(
     assert readers == {"MainThread" if inline else "wdsfilter-read"}
 
 
+def test_the_next_window_is_read_while_one_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large a judge's windows are: else the model would wait for each one's samples to be read."""
+    judge = FakeJudge(window=200, batch_cost=200, inline=False)
+    read: list[str] = []
+    read_ahead: list[int] = []
+    read_case, score = stages.read_case, FakeJudge.score
+
+    def noted(sample: Sample | Unreadable, recipe: Recipe) -> Case:
+        read.append(sample.key)
+        return read_case(sample, recipe)
+
+    def slowly(judge: FakeJudge, batch: Sequence[Any]) -> Sequence[Numbers]:
+        deadline = time.monotonic() + 10
+        while len(read) <= 620 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        read_ahead.append(len(read))
+        return score(judge, batch)
+
+    monkeypatch.setattr(stages, "read_case", noted)
+    monkeypatch.setattr(FakeJudge, "score", slowly)
+    assert len(judge_shard(tmp_path, judge, keys=[f"{i:05d}" for i in range(700)])) == 700
+    assert read_ahead[0] > 620  # this window, what workers have, and the window that comes next
+
+
 def test_what_was_judged_is_committed_when_a_later_shard_fails(tmp_path: Path) -> None:
     """A judge that breaks in one shard costs nothing of the shard before it."""
     pattern = make_shards(tmp_path / "in", 2)

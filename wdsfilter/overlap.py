@@ -97,13 +97,13 @@ def prefetched(
     *,
     size_of: Callable[[T], int],
     max_bytes: int,
-    max_items: int = 2 * _CHUNK,
+    max_items: int = 64,
     check: Callable[[], None] = lambda: None,
 ) -> Generator[T, None, None]:
     """The same items in the same order, pulled in a thread, so many ahead as a :class:`Channel` holds.
 
-    Few of them: reading far ahead would claim small shards that others could work on. ``check`` is
-    called now and then while there is nothing to hand out, and may raise. Exceptions of ``items``
+    No more of them than are asked for at a time: reading far ahead would claim small shards that others could work
+    on. ``check`` is called now and then while there is nothing to hand out, and may raise. Exceptions of ``items``
     come out where they happened. ``items`` is closed when this generator is.
     """
     channel: Channel[T] = Channel(size_of, max_bytes, max_items)

@@ -22,6 +22,8 @@ from wdsfilter.workers import Workers
 CHECKED_PAIRS = 32
 """So many of the first pairs the judges are checked on."""
 
+_READ_AHEAD = 64  # samples, and more where a judge asks for more at a time
+
 
 def ignore(name: str, **facts: Any) -> None:
     """A note that nobody reads."""
@@ -98,7 +100,10 @@ class Panel:
         if local and all(judge.inline for judge in self.judges):
             reading = _as_asked_for(items, self.stop)
         else:
-            reading = prefetched(items, size_of=item_size, max_bytes=share, check=self.stop.check)
+            most = max(_READ_AHEAD, *(judge.window for judge in self.judges))
+            reading = prefetched(
+                items, size_of=item_size, max_bytes=share, max_items=most, check=self.stop.check
+            )
         with closing(reading):
             line = self.stopwatch.timed("reading", reading)
             for number, (spec, scorer) in enumerate(zip(self.recipe.judges, self._scorers, strict=True)):
