@@ -10,18 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from torch import Tensor
 
-from tests import stock
-from wdsfilter.engine import attention, loading
-from wdsfilter.engine.judge import VlmJudge
-from wdsfilter.engine.model import Model
+from wdsfilter.engine import attention
 from wdsfilter.engine.positions import Row
-from wdsfilter.engine.prepare import Ready
 from wdsfilter.engine.segments import of_rows
-from wdsfilter.judges import Runtime, vlm
-from wdsfilter.samples import Prepared
 
 
 @pytest.fixture(autouse=True)
@@ -159,56 +152,3 @@ def test_a_kernel_is_used_where_it_runs(
     """Bounds lie beside the data exactly where flash attention can read them: half precision, from Ampere on."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert attention.place_of_bounds(torch.device(device), dtype) == torch.device(place)
-
-
-def on_a_device(judge: VlmJudge, rows: list[Ready], monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """What a forward pass in bf16 gives on a device that knows shapes and dtypes, and no values.
-
-    So it raises wherever the host asks for one. Torch's own attention kernel is among what goes through.
-    """
-    meta = torch.device("meta")
-    assert isinstance(judge.model, Model)
-    config = judge.model.network.config
-    monkeypatch.setattr(loading, "place_of_bounds", lambda device, dtype: meta)
-    with meta:
-        network = type(judge.model.network)._from_config(
-            config, dtype=torch.bfloat16, attn_implementation="sdpa"
-        )
-    ends = judge.model.end_tokens
-    model = loading.build_model(
-        network, judge.prepare.plan, image_pad=judge.model.image_pad, end_tokens=ends, threads=1
-    )
-    return [*model.forward(rows, judge.readout)]
-
-
-@pytest.mark.parametrize(
-    "scale", [{"lowest": 1, "highest": 10}, {"lowest": 0, "highest": 100}], ids=["10", "100"]
-)
-@pytest.mark.skipif(
-    int(transformers.__version__.split(".")[0]) < 5, reason="transformers 4 waits for the device by itself"
-)
-@pytest.mark.parametrize("family", ["tiny_checkpoint", "windowed_checkpoint"])
-def test_a_device_is_never_waited_for(
-    family: str, scale: dict[str, int], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A whole pass is launched without one question to the device, through the kernel for segments."""
-    folder = request.getfixturevalue(family)
-    given = {"model": str(folder), "scale": scale, "min_pixels": 56 * 56, "max_pixels": 16 * 784}
-    judge = vlm.load(vlm.Options.model_validate(given), Runtime("cpu", threads=1))
-    assert isinstance(judge.model, Model)
-    prepared = [judge.prepare(pair) for pair in stock.pairs(3)]
-    rows = [one.value for one in prepared if isinstance(one, Prepared)]
-    calls = []
-    kernel = attention.varlen_kernel()
-    assert kernel is not None
-
-    def counted(*args: Any) -> Tensor:
-        calls.append(args[0].shape)
-        return kernel(*args)
-
-    monkeypatch.setattr(attention, "varlen_kernel", lambda: counted)
-    nodes = len(rows) * len(judge.readout.nodes)
-    log_p, best = on_a_device(judge, rows, monkeypatch)
-    assert (log_p.shape, best.shape) == ((nodes, len(judge.readout.tokens)), (nodes,))
-    config = judge.model.network.config
-    assert len(calls) == config.text_config.num_hidden_layers + config.vision_config.depth

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, NoReturn, TypeAlias
 
 from wdsfilter.errors import JudgeError, Stopped
-from wdsfilter.judges import Judge
+from wdsfilter.judges import Judge, Launching
 from wdsfilter.samples import Numbers
 
 Note: TypeAlias = Callable[..., None]
 """Called with the name of something that happened, and its facts: for logs, never for results."""
+
+_Answers: TypeAlias = Callable[[], Sequence[Numbers]]
 
 _FAILURES = 8
 _NONE = object()
@@ -37,8 +40,29 @@ class Scorer:
         A batch that fails is halved, until what fails is one value alone. Raises JudgeError when
         the judge is broken.
         """
+        return self._outcomes(values, partial(self.judge.score, values))
+
+    @property
+    def ahead(self) -> int:
+        """Batches that the judge is given before it is asked for an earlier one's outcomes."""
+        return self.judge.ahead if isinstance(self.judge, Launching) else 0
+
+    def launch(self, values: Sequence[Any]) -> Callable[[], list[Numbers | Exception]]:
+        """:meth:`score`, begun where the judge works ahead: what comes back waits for the outcomes.
+
+        What goes wrong on the way is dealt with then, and raised then.
+        """
+        if not isinstance(self.judge, Launching) or not self.judge.ahead:
+            return partial(self.score, values)
         try:
-            return [*self._ask(values)]
+            answers = self.judge.launch(values)
+        except Exception as error:
+            answers = partial(_raise, error.with_traceback(None))  # its frames hold what filled the memory
+        return partial(self._outcomes, values, answers)
+
+    def _outcomes(self, values: Sequence[Any], answers: _Answers) -> list[Numbers | Exception]:
+        try:
+            return [*self._ask(values, answers)]
         except (Stopped, JudgeError):
             raise
         except Exception as error:
@@ -63,7 +87,8 @@ class Scorer:
                     f"judge {self.judge_id} has stopped working, it fails on a pair that it knew: {broken!r}"
                 ) from broken
             try:
-                return next(iter(self._ask([value])))  # what failed may have been a matter of the moment
+                # what failed may have been a matter of the moment
+                return next(iter(self._ask([value], partial(self.judge.score, [value]))))
             except Exception as again:
                 return again
         self._failed += 1
@@ -71,10 +96,14 @@ class Scorer:
             raise JudgeError(f"judge {self.judge_id} fails on every pair: {error!r}") from error
         return error
 
-    def _ask(self, values: Sequence[Any]) -> Sequence[Numbers]:
-        numbers = self.judge.score(values)
+    def _ask(self, values: Sequence[Any], answers: _Answers) -> Sequence[Numbers]:
+        numbers = answers()
         if len(numbers) != len(values):
             raise JudgeError(f"judge {self.judge_id} gave {len(numbers)} answers to {len(values)} pairs")
         if self._sound is _NONE:
             self._sound = values[0]
         return numbers
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

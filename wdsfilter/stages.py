@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -144,9 +145,23 @@ _AHEAD = 64  # pairs that are prepared beyond a window
 _WINDOW_BYTES = 64 << 20  # of samples in a window; fixed, for a window's end decides about neighbours
 
 
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """A batch that the judge is at: its cases, their outcomes once they are asked for, and the items that leave
+    the stage after it."""
+
+    cases: Sequence[Case]
+    outcomes: Callable[[], list[Numbers | Exception]]
+    behind: list[Item] = field(default_factory=list)
+
+
 @dataclass(slots=True)
 class JudgeStage:
-    """One judge's place in the line: prepares ahead, forms batches inside a window, scores, decides."""
+    """One judge's place in the line: prepares ahead, forms batches inside a window, scores, decides.
+
+    A judge that works ahead is given a window's first batch before it is asked for the last one's numbers of the
+    window before, whose items leave then.
+    """
 
     spec: JudgeSpec
     scorer: Scorer
@@ -155,6 +170,7 @@ class JudgeStage:
     max_bytes: int
     check_stop: Callable[[], None]
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    _launched: deque[_Launched] = field(default_factory=deque)
 
     def __call__(self, items: Iterator[Item]) -> Generator[Item, None, None]:
         most = self.scorer.judge.window
@@ -177,6 +193,7 @@ class JudgeStage:
                 yield from self._judged(window)
                 window, waiting, held = [], 0, 0
         yield from self._judged(window)
+        yield from self._arrived(0)
 
     def _judged(self, window: list[tuple[Item, Prepared | Unreadable | None]]) -> Iterator[Item]:
         ready: list[tuple[Case, Prepared]] = []
@@ -190,13 +207,27 @@ class JudgeStage:
         costs = [prepared.cost for _, prepared in ready]
         for batch in batches(costs, self.scorer.judge.batch_cost):
             self.check_stop()
-            outcomes = self.scorer.score([ready[i][1].value for i in batch])
-            for i, outcome in zip(batch, outcomes, strict=True):
-                self._settle(ready[i][0], outcome)
-        if window and isinstance(window[-1][0], ShardEnds):
+            outcomes = self.scorer.launch([ready[i][1].value for i in batch])
+            self._launched.append(_Launched([ready[i][0] for i in batch], outcomes))
+            yield from self._arrived(self.scorer.ahead)
+        items = [item for item, _ in window]
+        if self._launched:
+            self._launched[-1].behind.extend(items)
+        else:
+            yield from self._leave(items)
+
+    def _arrived(self, most: int) -> Iterator[Item]:
+        """Settle batches, the first ones first, until the judge is at ``most``; what waited for them leaves."""
+        while len(self._launched) > most:
+            launched = self._launched.popleft()
+            for case, outcome in zip(launched.cases, launched.outcomes(), strict=True):
+                self._settle(case, outcome)
+            yield from self._leave(launched.behind)
+
+    def _leave(self, items: Sequence[Item]) -> Iterator[Item]:
+        if any(isinstance(item, ShardEnds) for item in items):
             self.scorer.shard_ends()  # before anybody downstream commits it
-        for item, _ in window:
-            yield item
+        yield from items
 
     def _settle(self, case: Case, outcome: Numbers | Exception) -> None:
         if isinstance(outcome, Exception):

@@ -6,14 +6,14 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from wdsfilter.engine.budget import DEFAULT, Computes, find_budget
-from wdsfilter.engine.readout import Readout
+from wdsfilter.engine.readout import LogP, Readout
 from wdsfilter.errors import JudgeError
 from wdsfilter.samples import Numbers
 
@@ -48,6 +48,11 @@ class Model(Computes, Protocol):
     def generate(
         self, batch: Sequence[Any], most: int, until: Callable[[list[int]], bool] | None
     ) -> list[list[int]]: ...
+
+
+@runtime_checkable
+class _Launching(Protocol):
+    def launch(self, batch: Sequence[Any], readout: Readout) -> Callable[[], list[LogP]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,18 @@ class VlmJudge:
         """With the budget that the run has committed itself to."""
         return replace(self, budget=findings.get(_BUDGET, self.budget))
 
+    @property
+    def ahead(self) -> int:
+        """A GPU is given one batch ahead. On a CPU all cores are busy anyway, and answers are written in steps."""
+        on_gpu = self.model.device.type == "cuda" and isinstance(self.model, _Launching)
+        return int(on_gpu and self.mode == "expected" and self.justify == "none")
+
+    def launch(self, batch: Sequence[Ready]) -> Callable[[], Sequence[Numbers]]:
+        """Numbers of each pair as :meth:`score` gives them, begun; only where ``ahead`` says so."""
+        assert isinstance(self.model, _Launching)
+        log_p = self.model.launch(batch, self.readout)
+        return lambda: self._read(batch, log_p())
+
     def score(self, batch: Sequence[Ready]) -> Sequence[Numbers]:
         """Numbers of each pair, as the judge's ``fields`` name them, in the same order."""
         if self.mode == "generate" and self.justify == "all":
@@ -106,10 +123,10 @@ class VlmJudge:
 
     def expect(self, batch: Sequence[Ready]) -> list[dict[str, Any]]:
         """Numbers read after the forced start: one forward pass."""
-        return [
-            self._expected(pair, *log_p)
-            for pair, log_p in zip(batch, self.model.log_p(batch, self.readout), strict=True)
-        ]
+        return self._read(batch, self.model.log_p(batch, self.readout))
+
+    def _read(self, batch: Sequence[Ready], log_p: Sequence[LogP]) -> list[dict[str, Any]]:
+        return [self._expected(pair, *own) for pair, own in zip(batch, log_p, strict=True)]
 
     def generate(self, batch: Sequence[Ready], *, whole: bool = False) -> list[str]:
         """Answers, greedily; each ends as soon as its grade is certain, unless they are wanted ``whole``."""

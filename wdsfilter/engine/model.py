@@ -29,8 +29,9 @@ from wdsfilter.engine.attention import PACKED
 from wdsfilter.engine.generation import greedy
 from wdsfilter.engine.positions import Row, positions
 from wdsfilter.engine.prepare import Ready
-from wdsfilter.engine.readout import LogP, Readout
+from wdsfilter.engine.readout import LogP, Readout, by_row
 from wdsfilter.engine.segments import for_language, for_vision
+from wdsfilter.engine.transfer import arriving, on_device
 
 _CPU_PIECE = 4096  # tokens of one pass on a CPU: enough for few calls, and for all threads to be busy
 _LEAST_ROWS = 16  # rows of the smallest matrix product
@@ -58,15 +59,20 @@ class Model:
     def log_p(self, batch: Sequence[Ready], readout: Readout) -> list[LogP]:
         """For each pair, log-probabilities [nodes, tokens] of the readout's tokens and the argmax [nodes]."""
         if self.threads is None:
-            return self._numbers(batch, readout)
+            return self.launch(batch, readout)()
         pieces = list(_pieces(batch, self.cores))
-        done = self.threads.map(lambda piece: self._numbers(piece, readout), pieces)
+        done = self.threads.map(lambda piece: self.launch(piece, readout)(), pieces)
         return [row for piece in done for row in piece]
 
-    def _numbers(self, batch: Sequence[Ready], readout: Readout) -> list[LogP]:
-        tokens, best = (part.cpu().numpy() for part in self.forward(batch, readout))
-        nodes = len(readout.nodes)
-        return [(tokens[i : i + nodes], best[i : i + nodes]) for i in range(0, len(tokens), nodes)]
+    def launch(self, batch: Sequence[Ready], readout: Readout) -> Callable[[], list[LogP]]:
+        """:meth:`log_p` in one pass, begun: what comes back waits for the numbers, and for no later pass."""
+        numbers = arriving(self.forward(batch, readout))
+
+        def rows() -> list[LogP]:
+            log_p, best = numbers()
+            return by_row(log_p, best, len(readout.nodes))
+
+        return rows
 
     @torch.inference_mode()
     def forward(self, batch: Sequence[Ready], readout: Readout) -> tuple[Tensor, Tensor]:
@@ -78,42 +84,47 @@ class Model:
         head = int(np.argmax(batch[0].ids == self.image_pad))
         rows = [self._row(pair, readout, head) for pair in batch]
         starts = itertools.accumulate((row.length - head for row in rows), initial=head)
-        own = [part for pair in batch for part in (pair.ids[head:], readout.forced)]
-        ids = np.concatenate([batch[0].ids[:head], *own], dtype=np.int64)
+        forced = np.array(readout.forced, dtype=np.int64)
+        ids = np.concatenate(
+            [batch[0].ids[:head], *(part for pair in batch for part in (pair.ids[head:], forced))]
+        )
         keep = [
             at + len(pair.ids) - head + slot
             for at, pair in zip(starts, batch, strict=False)
             for slot in readout.slots
         ]
-        wanted = self._to(np.array(keep + keep[:1] * (_LEAST_ROWS - len(keep))))
-
-        parts = self.network.model
         # Images of one size side by side: they are attended to in one call where there is no kernel for segments.
         order = sorted(range(len(batch)), key=lambda i: batch[i].grid)
         images = [batch[i] for i in order]
-        grids = [pair.grid for pair in images]
-        visual = parts.visual(
-            self._patches(images),
-            grid_thw=self._to(_grid_thw(images)),
-            **for_vision(grids, parts.visual, self.bounds, self.device),
-        )
-        embedded = parts.language_model.embed_tokens(self._to(ids))
-        # 5.x returns both states in a struct, 4.57 only the merged ones
         ends = np.cumsum([pair.visual_tokens for pair in batch])
         places = np.split(np.flatnonzero(ids == self.image_pad), ends[:-1])
-        embedded[self._to(np.concatenate([places[i] for i in order]))] = getattr(
-            visual, "pooler_output", visual
-        )
+
+        # All is sent before anything is computed: from here on the host is ahead of the device.
+        parts = self.network.model
+        patches = self._to(*(pair.patches for pair in images))
+        grids = self._to(_grid_thw(images))
+        for_visual = for_vision([pair.grid for pair in images], parts.visual, self.bounds, self.device)
+        tokens = self._to(ids)
+        visual_places = self._to(*(places[i] for i in order))
+        position_ids = self._to(positions(rows, head))
+        for_text = for_language(rows, self.bounds, self.device, head)
+        wanted = self._to(np.array(keep + keep[:1] * (_LEAST_ROWS - len(keep))))
+        answers = self._to(np.array(readout.tokens))
+
+        visual = parts.visual(self._embedded(patches), grid_thw=grids, **for_visual)
+        embedded = parts.language_model.embed_tokens(tokens)
+        # 5.x returns both states in a struct, 4.57 only the merged ones
+        embedded[visual_places] = getattr(visual, "pooler_output", visual)
         hidden = parts.language_model(
             inputs_embeds=embedded[None],
-            position_ids=self._to(positions(rows, head)),
+            position_ids=position_ids,
             attention_mask={"full_attention": None},  # segments say it all: no mask of L x L is to be built
             use_cache=False,
             wanted=wanted,
-            **for_language(rows, self.bounds, self.device, head),
+            **for_text,
         ).last_hidden_state[0]
         log_p = torch.log_softmax(self.network.lm_head(hidden).float(), dim=-1)[: len(keep)]
-        return log_p[:, self._to(np.array(readout.tokens))], log_p.argmax(dim=-1)
+        return log_p[:, answers], log_p.argmax(dim=-1)
 
     def _row(self, pair: Ready, readout: Readout, head: int) -> Row:
         return Row(
@@ -124,13 +135,12 @@ class Model:
             branches=tuple(len(branch) for branch in readout.branches),
         )
 
-    def _patches(self, batch: Sequence[Ready]) -> Tensor:
-        """Patch embeddings of all images, [patches, embed]. In fp32 on any device: 0.1 % of the work."""
-        patches = self._to(np.concatenate([pair.patches for pair in batch])).float()
-        return linear(patches, self.patch_weight, self.patch_bias).to(self.network.dtype)
+    def _embedded(self, patches: Tensor) -> Tensor:
+        """Embeddings [patches, embed] of raw patches. In fp32 on any device: 0.1 % of the work."""
+        return linear(patches.float(), self.patch_weight, self.patch_bias).to(self.network.dtype)
 
-    def _to(self, array: npt.NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+    def _to(self, *parts: npt.NDArray[Any]) -> Tensor:
+        return on_device(parts, self.device)
 
     def generate(
         self, batch: Sequence[Ready], most: int, until: Callable[[list[int]], bool] | None = None
@@ -159,7 +169,7 @@ class Model:
         inputs: dict[str, Tensor] = {
             "input_ids": self._to(ids),
             "attention_mask": self._to(mask),
-            "pixel_values": self._patches(batch),
+            "pixel_values": self._embedded(self._to(*(pair.patches for pair in batch))),
             "image_grid_thw": self._to(_grid_thw(batch)),
         }
         if "mm_token_type_ids" in inspect.signature(self.network.forward).parameters:  # 5.x asks for it

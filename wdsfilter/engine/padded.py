@@ -27,7 +27,8 @@ from wdsfilter.engine.checkpoint import Checkpoint
 from wdsfilter.engine.generation import greedy
 from wdsfilter.engine.loading import pretrained, single_threads
 from wdsfilter.engine.processed import Ready, extended
-from wdsfilter.engine.readout import LogP, Path, Readout
+from wdsfilter.engine.readout import LogP, Path, Readout, by_row
+from wdsfilter.engine.transfer import arriving, on_device
 from wdsfilter.errors import JudgeError
 
 
@@ -74,12 +75,9 @@ class PaddedModel:
         if logits.shape[1] == width:  # it gives all that there are, asked or not
             at = wanted[:, 1]
         log_p = torch.log_softmax(logits[self._to(wanted[:, 0]), self._to(at)].float(), dim=-1)
-        tokens, best = log_p[:, self._to(np.array(readout.tokens))], log_p.argmax(dim=-1)
-        nodes = len(places)
-        return [
-            (tokens[i : i + nodes].cpu().numpy(), best[i : i + nodes].cpu().numpy())
-            for i in range(0, len(wanted), nodes)
-        ]
+        answers = self._to(np.array(readout.tokens))
+        tokens, best = arriving([log_p[:, answers], log_p.argmax(dim=-1)])()
+        return by_row(tokens, best, len(places))
 
     def generate(
         self, batch: Sequence[Ready], most: int, until: Callable[[list[int]], bool] | None = None
@@ -114,10 +112,7 @@ class PaddedModel:
         mask: Sequence[npt.NDArray[Any]],
         along: Mapping[str, Sequence[npt.NDArray[Any]]],
     ) -> dict[str, Tensor]:
-        pictures = {
-            name: self._to(np.concatenate([pair.pictures[name] for pair in pairs]))
-            for name in pairs[0].pictures
-        }
+        pictures = {name: self._to(*(pair.pictures[name] for pair in pairs)) for name in pairs[0].pictures}
         return {
             "input_ids": self._to(np.stack(ids).astype(np.int64)),
             "attention_mask": self._to(np.stack(mask).astype(np.int64)),
@@ -129,8 +124,8 @@ class PaddedModel:
             },
         }
 
-    def _to(self, array: npt.NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+    def _to(self, *parts: npt.NDArray[Any]) -> Tensor:
+        return on_device(parts, self.device)
 
 
 def load_padded(

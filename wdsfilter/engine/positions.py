@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -41,31 +42,32 @@ def positions(rows: Sequence[Row], head: int = 0) -> npt.NDArray[np.int64]:
     time; the text after it goes on from one past its largest position. Every row starts at 0.
     (Qwen2-VL, section 2.1; the text index in front is transformers' convention for packed rows.)
     """
-    places = [np.broadcast_to(np.arange(head), (4, head)), *(_row(row)[:, head:] for row in rows)]
-    return np.concatenate(places, axis=1)[:, None, :]
+    found = np.empty((4, head + sum(row.length - head for row in rows)), dtype=np.int64)
+    found[:, :head] = np.arange(head)
+    at = head
+    for row in rows:
+        _place(row, head, found[:, at : at + row.length - head])
+        at += row.length - head
+    return found[:, None, :]
 
 
-def _row(row: Row) -> npt.NDArray[np.int64]:
+def _place(row: Row, head: int, found: npt.NDArray[np.int64]) -> None:
+    """Fill in one row's positions [4, tokens of it without the ``head``]."""
     high, wide = row.grid
-    image = row.before + np.stack(
-        [
-            np.zeros(high * wide, dtype=np.int64),
-            np.repeat(np.arange(high), wide),
-            np.tile(np.arange(wide), high),
-        ]
-    )
+    image, text = row.before - head, row.before - head + high * wide
+    trunk = row.trunk - head
+    found[:, :image] = np.arange(head, row.before)
+    found[0, image:trunk] = np.arange(row.before, row.trunk)
+    found[1:, image:text] = _image(row.grid) + row.before
     resume = row.before + max(high, wide)
-    text = np.concatenate([np.arange(row.before), np.arange(resume, resume + row.after)])
-    mrope = np.concatenate([_thrice(text[: row.before]), image, _thrice(text[row.before :])], axis=1)
-    index = np.arange(row.trunk)
-    parts = [np.concatenate([index[None], mrope])]
+    found[1:, text:trunk] = np.arange(resume, resume + row.after)
+    at = trunk
     for length in row.branches:
-        steps = np.arange(length)
-        parts.append(
-            np.concatenate([(row.shared + steps)[None], _thrice(mrope[0, row.shared - 1] + 1 + steps)])
-        )
-    return np.concatenate(parts, axis=1)
+        found[:, at : at + length] = found[:, row.shared - head - 1, None] + np.arange(1, length + 1)
+        at += length
 
 
-def _thrice(line: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.broadcast_to(line, (3, len(line)))
+@lru_cache(maxsize=4096)
+def _image(grid: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """[3, visual tokens]: time, row, column."""
+    return np.stack([np.zeros(grid, dtype=np.int64), *np.indices(grid)]).reshape(3, -1)

@@ -28,6 +28,11 @@ LogP = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 """Of one row: log-probabilities [nodes, tokens] over the whole vocabulary, and the argmax [nodes]."""
 
 
+def by_row(log_p: npt.NDArray[np.float32], best: npt.NDArray[np.int64], nodes: int) -> list[LogP]:
+    """Of each row, where those of all rows lie one after the other."""
+    return [(log_p[i : i + nodes], best[i : i + nodes]) for i in range(0, len(log_p), nodes)]
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What one row says: ``index`` of the greedy grade (None: it would say something else),

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from wdsfilter.engine.positions import Row
+from wdsfilter.engine.transfer import on_device
 
 # Since 5.x the vision tower takes what it would otherwise compute on the device.
 TAKES_PLANS = importlib.util.find_spec("transformers.vision_utils") is not None
@@ -71,7 +72,7 @@ def for_language(
         "cu_seq_lens_k": _bounds(segments.keys, bounds),
         "max_length_q": max(segments.queries),
         "max_length_k": max(segments.keys),
-        "key_index": None if segments.gather is None else torch.from_numpy(segments.gather).to(device),
+        "key_index": None if segments.gather is None else on_device([segments.gather], device),
     }
 
 
@@ -86,17 +87,17 @@ def for_vision(
     images = [_image(grid, tower.spatial_merge_size, window) for grid in grids]
     lengths = [len(image.places) for image in images]
     plan: dict[str, Any] = {
-        "position_ids": torch.cat([image.places for image in images]).to(device),
+        "position_ids": on_device([image.places for image in images], device),
         "cu_seqlens": _bounds(lengths, bounds),
         "max_seqlen": max(lengths),
     }
     if windowed:
         merged = tower.spatial_merge_size**2
         firsts = accumulate((length // merged for length in lengths), initial=0)
-        order = torch.cat([image.order + first for image, first in zip(images, firsts, strict=False)])
+        order = [image.order + first for image, first in zip(images, firsts, strict=False)]
         windows = [length for image in images for length in image.windows]
         plan |= {
-            "window_index": order.to(device),
+            "window_index": on_device(order, device),
             "cu_window_seqlens": _bounds(windows, bounds),
             "max_window_seqlen": max(windows),
         }
@@ -107,8 +108,8 @@ def for_vision(
 class _Image:
     """``places`` [patches, 2]: row and column; ``order`` of its visual tokens by windows of ``windows`` patches."""
 
-    places: Tensor
-    order: Tensor
+    places: npt.NDArray[np.int64]
+    order: npt.NDArray[np.int64]
     windows: tuple[int, ...]
 
 
@@ -117,13 +118,13 @@ def _image(grid: tuple[int, int], merge: int, window: tuple[int, int] | None) ->
     from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
 
     thw = torch.tensor([[1, *grid]])
-    places = get_vision_position_ids(thw, merge)
+    places = get_vision_position_ids(thw, merge).numpy()
     if window is None:
-        return _Image(places, torch.arange(0), ())
+        return _Image(places, np.arange(0), ())
     size, patch = window
     order, ends = get_vision_window_index(thw, merge, size, patch)
-    return _Image(places, order, tuple(ends.diff().tolist()))
+    return _Image(places, order.numpy(), tuple(ends.diff().tolist()))
 
 
 def _bounds(lengths: Sequence[int], place: torch.device) -> Tensor:
-    return torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)).to(place)
+    return on_device([np.cumsum([0, *lengths], dtype=np.int32)], place)

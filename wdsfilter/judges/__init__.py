@@ -130,6 +130,21 @@ class Judge(Protocol):
 
 
 @runtime_checkable
+class Launching(Protocol):
+    """A judge whose device can be given the next batch while it is at an earlier one, so that it never waits.
+
+    ``ahead`` is how many batches it is given before it is asked for an earlier one's numbers; 0: none.
+    """
+
+    @property
+    def ahead(self) -> int: ...
+
+    def launch(self, batch: Sequence[Any]) -> Callable[[], Sequence[Numbers]]:
+        """``score``, begun: what comes back waits for the numbers. Either of the two may raise what ``score`` would."""
+        ...
+
+
+@runtime_checkable
 class Adjustable(Protocol):
     """A judge whose ``check`` finds out how a run is to be done: all its processes do it that way."""
 
