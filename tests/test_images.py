@@ -22,9 +22,12 @@ from tests.corpus.images import chunk, exif, picture, png, saved, scans, with_si
 from wdsfilter import image_parts, images
 from wdsfilter.canvas import Canvas
 from wdsfilter.errors import BadImage
+from wdsfilter.jpeg_size import jpeg_size
 
 FORMATS = [*images.FORMATS]
 RED, WHITE = (255, 0, 0), (255, 255, 255)
+PLAIN = saved(picture(), "JPEG")
+TABLE = PLAIN.index(b"\xff\xdb") + 2
 
 
 def palette_image(index: int) -> Image.Image:
@@ -115,6 +118,59 @@ def test_upright_in_every_format(format: str) -> None:
     data = saved(picture(), format, exif=exif(6))
     assert images.decode(data).size == (32, 48)
     assert images.header(data) == images.Header(format, 32, 48)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_size_read_by_hand_is_pillows(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a JPEG's bytes are, its header is what Pillow makes of them, or the same reason."""
+    seen: set[bool] = set()
+
+    def outcome(data: bytes) -> object:
+        try:
+            return images.header(data)
+        except BadImage as bad:
+            return str(bad)
+
+    data = saved(picture(100, 75).convert(mode), "JPEG")
+    assert jpeg_size(data) == (100, 75)
+    table = data.index(b"\xff\xdb")
+    for mutant in (
+        *(data[:length] for length in range(0, 700, 7)),
+        *(
+            data[:at] + bytes([value]) + data[at + 1 :]
+            for at in range(table + 70)
+            for value in (0, 1, 0xD8, 0xFF)
+        ),
+        *(data[:table] + data[table + skipped :] for skipped in range(1, 300)),
+        *mutants(data, 300),
+    ):
+        quick = outcome(mutant)
+        with monkeypatch.context() as patched:
+            patched.setattr(images, "jpeg_size", lambda data: None)
+            assert quick == outcome(mutant)
+        seen.add(jpeg_size(mutant) is None)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(saved(picture(), "JPEG", exif=exif(6)), id="turned"),
+        pytest.param(saved(picture(), "JPEG", icc_profile=b"profile"), id="profile"),
+        pytest.param(saved(picture(), "JPEG", progressive=True), id="several-scans"),
+        pytest.param(saved(picture(), "JPEG", comment=b"c" * 5000), id="far-in"),
+        pytest.param(saved(picture(), "PNG"), id="png"),
+        pytest.param(with_size("JPEG", 0, 9), id="no-width"),
+        pytest.param(PLAIN.replace(b"\xff\xda\0\x0c\3", b"\xff\xda\0\x0c\1"), id="a-scan-of-one-component"),
+        pytest.param(
+            PLAIN[:TABLE] + b"\0\x44" + PLAIN[TABLE + 2 : TABLE + 67] + b"\0" + PLAIN[TABLE + 67 :],
+            id="half-a-table",
+        ),
+    ],
+)
+def test_sizes_that_are_left_to_pillow(data: bytes) -> None:
+    """What can turn, delay or break an image is not read by hand."""
+    assert jpeg_size(data) is None
 
 
 def test_rotation_behind_the_pixels() -> None:
@@ -276,7 +332,8 @@ def test_compressed_metadata_is_bounded(name: bytes, place: str) -> None:
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF"])
 def test_parts_are_counted(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image of more parts than are allowed is refused before its decoder sees it."""
-    data = saved(picture(), format, **({"comment": b"c"} if format == "GIF" else {}))
+    options: dict[str, dict[str, object]] = {"GIF": {"comment": b"c"}, "JPEG": {"progressive": True}}
+    data = saved(picture(), format, **options.get(format, {}))
     assert images.decode(data).size == (48, 32)
     monkeypatch.setattr(image_parts, "MAX_PARTS", 1)
     assert reason(images.header, data) == reason(images.decode, data) == "image_too_complex"

@@ -37,6 +37,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from wdsfilter import image_parts
 from wdsfilter.canvas import Canvas
 from wdsfilter.errors import BadImage
+from wdsfilter.jpeg_size import jpeg_size
 
 MAX_PIXELS = 64_000_000
 
@@ -86,6 +87,8 @@ def header(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Header:
 
     A rotation that a PNG states behind its pixels is not seen here, but is by :func:`decode`.
     """
+    if (size := jpeg_size(data)) is not None and size[0] * size[1] <= max_pixels:
+        return Header("JPEG", *size)
     with _opened(data, max_pixels) as (format, image):
         width, height = image.size
         if _orientation(image.info.get("exif")) >= 5:
