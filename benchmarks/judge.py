@@ -3,14 +3,15 @@
     python -m benchmarks.judge [--model built-in] [--pairs 384] [--rounds 5] [--agreement 1000]
 
 Ours is ``readout: expected`` as a run drives it: pairs prepared by workers, sorted in windows, one packed
-forward pass per batch. The published loop is the stock processor, padded batches of 16 and greedy generation of
-the whole answer (at most 512 tokens). Both begin with stored bytes and end with grades, on pairs of the small
-world, at the checkpoint's own pixel budget. They run in turn, so that what else the machine does falls on both.
+forward pass per batch; on a CPU also with ``weights: int8``. The published loop is the stock processor, padded
+batches of 16 and greedy generation of the whole answer (at most 512 tokens). All begin with stored bytes and end with
+grades, on pairs of the small world, at the checkpoint's own pixel budget. They run in turn, so that what else the
+machine does falls on all.
 
 ``packed / padded`` is the forward pass alone, over pairs whose images and captions vary in length: batches by
 token budget without padding, against padded batches of 16 in arrival order, for the same numbers.
 
-``--agreement`` so many further pairs are graded once by both. Prints the median ratios and their spread; writes
+``--agreement`` so many further pairs are graded once by all of them. Prints the median ratios and their spread; writes
 ``benchmarks/results/judge.json``.
 """
 
@@ -23,6 +24,7 @@ import random
 import re
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +52,7 @@ from wdsfilter.stages import Case, batches
 from wdsfilter.workers import default_count
 
 TOGETHER = 16
+SAID = {"stored": "", "int8": ", weights: int8"}
 _UNIT = 28 * 28
 Grades = Callable[[Sequence[Pair]], list[int | None]]
 
@@ -75,6 +78,13 @@ def ours(panel: Panel) -> Grades:
         return [case.row["vlm"]["grade"] for case in panel.judged(iter(cases)) if isinstance(case, Case)]
 
     return grades
+
+
+def panel(model: str, weights: str, device: str) -> Panel:
+    """The judge and its workers, as a run has them."""
+    given = json.dumps([{"vlm": {"model": model, "weights": weights}}])
+    recipe = parse(read_recipe("img2dataset", [f"judges={given}"]), origin="benchmark")
+    return Panel(recipe, Runtime(wanted=device), worker_count=default_count(1))
 
 
 def published(options: vlm.Options, folder: Path, device: str) -> Grades:
@@ -139,20 +149,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--agreement", type=int, default=1000)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args(argv)
-    given = json.dumps([{"vlm": {"model": arguments.model}}])
-    recipe = parse(read_recipe("img2dataset", [f"judges={given}"]), origin="benchmark")
     options, _ = vlm.resolve(vlm.Options(model=arguments.model))
     pairs = world(max(arguments.pairs, arguments.agreement))
     timed = pairs[: arguments.pairs]
     loop = published(options, locate(arguments.model, None, ()).folder, arguments.device)
-    with Panel(recipe, Runtime(wanted=arguments.device), worker_count=default_count(1)) as panel:
-        judge: Any = panel.judges[0]
-        line = ours(panel)
-        same = sum(a == b for a, b in zip(line(pairs), loop(pairs), strict=True))
-        arms: dict[str, Callable[[], object]] = {
-            "published": partial(loop, timed),
-            "ours": partial(line, timed),
+    with ExitStack() as opened:
+        panels = {
+            weights: opened.enter_context(panel(arguments.model, weights, arguments.device))
+            for weights in ("stored", *(["int8"] if arguments.device == "cpu" else []))
         }
+        judge: Any = panels["stored"].judges[0]
+        lines = {weights: ours(one) for weights, one in panels.items()}
+        expected = loop(pairs)
+        same = {
+            weights: sum(a == b for a, b in zip(line(pairs), expected, strict=True))
+            for weights, line in lines.items()
+        }
+        arms: dict[str, Callable[[], object]] = {"published": partial(loop, timed)}
+        arms |= {weights: partial(line, timed) for weights, line in lines.items()}
         taken = measure.in_turn(arms, arguments.rounds)
         rows = mixed(judge, timed)
         arms = {"padded": partial(padded, judge, rows), "packed": partial(packed, judge, rows)}
@@ -167,15 +181,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     result = {
         "ratios": {
-            "time: published loop / vlm judge, readout expected": measure.ratios(
-                taken["published"], taken["ours"]
-            ),
+            **{
+                f"time: published loop / vlm judge, readout expected{SAID[weights]}": measure.ratios(
+                    taken["published"], taken[weights]
+                )
+                for weights in lines
+            },
             "time: padded batches in arrival order / packed, mixed lengths": measure.ratios(
                 taken["padded"], taken["packed"]
             ),
         },
         "pairs_per_second": {n: measure.spread([len(timed) / s for s in own]) for n, own in taken.items()},
-        "same_grades": f"{same} of {len(pairs)}",
+        "same_grades": {weights: f"{count} of {len(pairs)}" for weights, count in same.items()},
     }
     measure.save("judge", {"input": facts, **result}, ("torch", "transformers", "pillow"))
     print(f"same grades: {result['same_grades']}")

@@ -33,6 +33,7 @@ AIMS = {
     "time: stock image processor / prepared image, resize: torch, 256 to 512 px": "4 or more",
     "time: stock image processor / prepared image, resize: torch, 1.5 megapixels": "5 or more",
     "time: published loop / vlm judge, readout expected": "5 or more",
+    "time: published loop / vlm judge, readout expected, weights: int8": "5 or more",
     "time: padded batches in arrival order / packed, mixed lengths": "1.4 or more",
     "seconds: the page of 5,000,000 rows, opened": "1 or less",
     "size: the page of 5,000,000 rows / 8 MB": "1 or less",

@@ -5,7 +5,8 @@
 The built-in judge on labelled pairs of the small world, prepared beforehand, on one thread: ``weights: int8``,
 ``dtype: bf16``, and fp32 with every block and layer of transformers compiled by torch.compile, each against fp32 as it
 is. Then two layers of Qwen2-VL-2B's widths with random weights, for the time alone: the built-in judge is so narrow
-that rounding costs nearly as much as it saves. CPU time of the judging thread.
+that rounding costs nearly as much as it saves. CPU time of the judging thread. ``weights: fp8`` is for GPUs: a CPU
+computes the same numbers, so its effect on scores is measured here, and its time is not.
 
 Also how far scores move, how many grades stay, AUC for a true score of 9 or more by P(grade >= 9), and how near fp32
 is to its limit: the rate of its matrix products, had the rest cost nothing. Writes ``benchmarks/results/weights.json``.
@@ -85,7 +86,7 @@ def wide(judge: VlmJudge, kind: str) -> VlmJudge:
         image_pad=like.image_pad,
         end_tokens=like.end_tokens,
         threads=1,
-        eight_bits=kind == "weights: int8",
+        weights="int8" if kind == "weights: int8" else "stored",
     )
     return replace(judge, model=model)
 
@@ -168,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked(judges["torch.compile"], rows)
     compiling = time.perf_counter() - began
     numbers = {name: asked(judge, rows) for name, judge in judges.items()}
+    numbers["weights: fp8"] = asked(load(weights="fp8"), rows)
     effects = {name: effect(numbers["fp32"], own, truth) for name, own in numbers.items()}
     taken = cpu_seconds(
         {name: partial(asked, judge, rows) for name, judge in judges.items()}, arguments.rounds

@@ -14,6 +14,7 @@ from torch import Tensor
 from tests import stock
 from tests.launches import SENT, Launches, meta_network
 from wdsfilter.engine import attention, loading
+from wdsfilter.engine.fp8 import has_products
 from wdsfilter.engine.model import Model
 from wdsfilter.engine.prepare import Ready
 from wdsfilter.engine.readout import Readout
@@ -42,6 +43,7 @@ class Device:
             image_pad=judge.model.image_pad,
             end_tokens=judge.model.end_tokens,
             threads=1,
+            weights=options.get("weights", "stored"),
         )
 
     def rows(self, count: int) -> list[Ready]:
@@ -68,13 +70,20 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.mark.parametrize(
-    "scale", [{"lowest": 1, "highest": 10}, {"lowest": 0, "highest": 100}], ids=["10", "100"]
+    "options",
+    [
+        pytest.param({"scale": {"lowest": 1, "highest": 10}}, id="10"),
+        pytest.param({"scale": {"lowest": 0, "highest": 100}}, id="100"),
+        pytest.param({"weights": "fp8"}, id="fp8"),
+    ],
 )
 def test_a_device_is_never_waited_for(
-    folder: Path, scale: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    folder: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole pass is launched without one question to the device, through the kernel for segments."""
-    device = Device(folder, monkeypatch, scale=scale)
+    if "weights" in options and not has_products():
+        pytest.skip("this torch has no products in fp8")
+    device = Device(folder, monkeypatch, **options)
     rows, readout = device.rows(3), device.readout
     calls = []
     kernel = attention.varlen_kernel()

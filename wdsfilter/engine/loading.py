@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from transformers.activations import QuickGELUActivation
 from transformers.utils import logging as progress
 
 from wdsfilter.engine.attention import PACKED, place_of_bounds
-from wdsfilter.engine.blocks import DecoderLayer, VisionBlock, replace_linear
+from wdsfilter.engine.blocks import DecoderLayer, Pack, VisionBlock, replace_linear
 from wdsfilter.engine.checkpoint import WEIGHTS, Checkpoint, architecture
 from wdsfilter.engine.eight_bits import EightBits
+from wdsfilter.engine.fp8 import CAPABLE, has_products, in_fp8
 from wdsfilter.engine.last_layer import LastLayer
 from wdsfilter.engine.model import Model
 from wdsfilter.engine.pixels import PatchPlan
@@ -29,21 +30,21 @@ from wdsfilter.errors import JudgeError
 
 _LANES = 16  # fp32 values that vectorised elementwise kernels take at a time
 _QUICK = 1.702  # of QuickGELU
+Weights: TypeAlias = Literal["stored", "int8", "fp8"]
+
+_LAYERS: dict[Weights, Pack] = {"stored": Packed, "int8": EightBits, "fp8": in_fp8}
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def load_model(
     checkpoint: Checkpoint, plan: PatchPlan, *, image_pad: int, end_tokens: tuple[int, int], device: str,
-    dtype: str, threads: int | None, eight_bits: bool = False,
+    dtype: str, threads: int | None, weights: Weights = "stored",
 ) -> Model:  # fmt: skip
     """The checkpoint's weights on ``device`` in ``dtype`` (see :func:`resolve_dtype`). Raises JudgeError.
 
-    ``eight_bits``: both towers' linear layers compute in int8 (:mod:`wdsfilter.engine.eight_bits`). On a CPU only.
+    ``weights`` other than stored: both towers' linear layers compute in eight bits (``eight_bits.py``, ``fp8.py``).
     """
-    if eight_bits and torch.device(device).type != "cpu":
-        raise JudgeError(
-            f"weights: int8 is for a CPU, this is {device}; accepted there: weights: stored, dtype: bf16"
-        )
+    _check_weights(weights, torch.device(device))
     network = pretrained(
         network_class(checkpoint), checkpoint, device=device, dtype=dtype, attn_implementation="sdpa"
     )
@@ -54,13 +55,13 @@ def load_model(
     if network.device.type == "cpu":
         _check_widths(checkpoint, network.config)
     return build_model(
-        network, plan, image_pad=image_pad, end_tokens=end_tokens, threads=threads, eight_bits=eight_bits
+        network, plan, image_pad=image_pad, end_tokens=end_tokens, threads=threads, weights=weights
     )
 
 
 def build_model(
     network: Any, plan: PatchPlan, *, image_pad: int, end_tokens: tuple[int, int], threads: int | None,
-    eight_bits: bool = False,
+    weights: Weights = "stored",
 ) -> Model:  # fmt: skip
     """A network of the family, where it is, made ready to be run in packs. Changes it."""
     network.eval().requires_grad_(False)
@@ -80,7 +81,7 @@ def build_model(
             _fold_quick_gelu(block.mlp)
     layers = network.model.language_model.layers
     device = weight.device
-    pack = EightBits if eight_bits else Packed
+    pack = _LAYERS[weights]
     if device.type == "cpu" and network.dtype == torch.float32 and TAKES_PLANS and can_pack():
         for place, block in enumerate(visual.blocks):
             visual.blocks[place] = VisionBlock(block, pack)
@@ -89,8 +90,8 @@ def build_model(
         replace_linear(visual.merger, pack)
     else:
         layers[-1] = LastLayer(layers[-1])
-        if eight_bits:
-            replace_linear(network.model, EightBits)
+        if weights != "stored":
+            replace_linear(network.model, pack)
     cores = threads or torch.get_num_threads()
     return Model(
         network=network,
@@ -216,6 +217,26 @@ def _fold_quick_gelu(mlp: Any) -> None:
     mlp.fc1.weight.mul_(_QUICK)
     mlp.fc1.bias.mul_(_QUICK)
     mlp.fc2.weight.div_(_QUICK)
+
+
+def _check_weights(weights: Weights, device: torch.device) -> None:
+    """Raise JudgeError where ``device``, or this torch, has no products of such ``weights``."""
+    if weights == "int8" and device.type != "cpu":
+        raise JudgeError(f"weights: int8 is for a CPU, this is {device}; accepted there: stored, fp8")
+    if weights != "fp8":
+        return
+    if not has_products():
+        raise JudgeError(
+            f"weights: fp8 needs a torch that has torch.nn.functional.scaled_mm, this is {torch.__version__}; "
+            "accepted: stored, int8 (on a CPU)"
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise JudgeError(f"weights: fp8 is for CUDA, this is {device}; accepted there: stored")
+    if device.type == "cuda" and (found := torch.cuda.get_device_capability(device)) < CAPABLE:
+        raise JudgeError(
+            f"weights: fp8 needs a GPU of compute capability {'.'.join(map(str, CAPABLE))}, {device} has "
+            f"{'.'.join(map(str, found))}; accepted there: stored"
+        )
 
 
 def _check_widths(checkpoint: Checkpoint, config: Any) -> None:

@@ -57,7 +57,7 @@ def packed(
         device=runtime.device,
         dtype=options.dtype,
         threads=runtime.threads,
-        eight_bits=options.weights == "int8",
+        weights=options.weights,
     )
     prepare = Prepare(layout, plan, mark, options.scaled_decoding)
     return Halves(loaded, prepare, readout, answers)
@@ -68,8 +68,10 @@ def padded(
 ) -> Halves:
     """Both halves of any other checkpoint, as transformers runs it."""
     config = stock_config(model)
-    if options.weights == "int8":
-        raise JudgeError(f"{model.folder}: weights: int8 is for Qwen2-VL and Qwen2.5-VL; accepted: stored")
+    if options.weights != "stored":
+        raise JudgeError(
+            f"{model.folder}: weights: {options.weights} is for Qwen2-VL and Qwen2.5-VL; accepted: stored"
+        )
     prepare = build_prepare(
         processor,
         system=options.system,

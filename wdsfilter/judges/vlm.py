@@ -78,7 +78,7 @@ class Options(JudgeOptions, Contract):
     resize: Literal["torch", "pillow"] = "torch"
     scaled_decoding: bool = False
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    weights: Literal["stored", "int8"] = "stored"
+    weights: Literal["stored", "int8", "fp8"] = "stored"
     max_tokens_per_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     window: int = Field(default=256, ge=1)
     check: Check = Check()
