@@ -7,7 +7,8 @@ Batches of 32 thousand tokens, of pairs with 64 and with 256 visual tokens.
 - CPU time of the host for packing a pair: places, segments, positions, and patches joined in memory that is used
   again and again, as page-locked memory is. The network is a stand-in that computes nothing.
 - What one pass of the real Qwen2-VL-2B architecture in bf16 launches, on a device that has shapes and no values: how
-  many operations, how much arithmetic, how many bytes all but products and attention read and write. The time that
+  many operations, how much arithmetic, how many bytes all but products and attention read and write; with
+  transformers' own norms, rotations and activations, and with ours (``engine/half_precision.py``). The time that
   follows of that is computed, not measured: products at 790 TFLOP/s, the rest at 4 TB/s (one H200).
 
 Writes ``benchmarks/results/host.json``.
@@ -31,6 +32,7 @@ from benchmarks import measure
 from benchmarks.gpu import REAL
 from tests.launches import SENT, Launch, Launches, meta_network
 from wdsfilter.engine import loading, model
+from wdsfilter.engine.half_precision import with_fewer_passes
 from wdsfilter.engine.model import Model
 from wdsfilter.engine.pixels import PatchPlan
 from wdsfilter.engine.prepare import Ready
@@ -107,14 +109,18 @@ def packing(pairs: Sequence[Ready], rounds: int) -> float:
     return min(found) / len(pairs) * 1e6
 
 
-def launched(pairs: Sequence[Ready]) -> list[Launch]:
-    """What a pass of the real architecture launches."""
+def launched(pairs: Sequence[Ready], *, stock_parts: bool) -> list[Launch]:
+    """What a pass of the real architecture launches, with transformers' norms, rotations and activations or ours."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
     meta = torch.device("meta")
     network = meta_network(Qwen2VLForConditionalGeneration, Qwen2VLConfig(**REAL))
     plan = PatchPlan(1, 1)
-    with patch.object(loading, "place_of_bounds", lambda device, dtype: meta):
+    ours: Any = (lambda network: None) if stock_parts else with_fewer_passes
+    with (
+        patch.object(loading, "place_of_bounds", lambda device, dtype: meta),
+        patch.object(loading, "with_fewer_passes", ours),
+    ):
         judge = loading.build_model(network, plan, image_pad=PAD, end_tokens=(1, 2), threads=1)
     launches = Launches()
     with launches:
@@ -133,18 +139,18 @@ def main() -> None:
     for tokens in GRIDS:
         pairs = batch(tokens)
         host[f"{tokens} visual tokens"] = round(packing(pairs, options.rounds), 1)
-        found = launched(pairs)
-        flop = sum(launch.flop for launch in found)
-        rest = sum(launch.moved for launch in found if not launch.flop and launch.name != SENT)
-        seconds = flop / FLOPS + rest / BYTES
-        passes[f"{tokens} visual tokens"] = {
-            "pairs": len(pairs),
-            "operations": len(found),
-            "TFLOP a pair": round(flop / len(pairs) / 1e12, 3),
-            "GB a pair beside products": round(rest / len(pairs) / 1e9, 3),
-            "computed pairs a second, products alone": round(len(pairs) * FLOPS / flop),
-            "computed pairs a second": round(len(pairs) / seconds),
-        }
+        for name, stock_parts in (("stock parts", True), ("ours", False)):
+            found = launched(pairs, stock_parts=stock_parts)
+            flop = sum(launch.flop for launch in found)
+            rest = sum(launch.moved for launch in found if not launch.flop and launch.name != SENT)
+            passes[f"{tokens} visual tokens, {name}"] = {
+                "pairs": len(pairs),
+                "operations": len(found),
+                "TFLOP a pair": round(flop / len(pairs) / 1e12, 3),
+                "GB a pair beside products": round(rest / len(pairs) / 1e9, 3),
+                "computed pairs a second, products alone": round(len(pairs) * FLOPS / flop),
+                "computed pairs a second": round(len(pairs) / (flop / FLOPS + rest / BYTES)),
+            }
     print(host, *passes.items(), sep="\n")
     facts = {"tokens": TOKENS, "rounds": options.rounds}
     result = {"host_us_per_pair": host, "passes": passes}

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 SENT = "sent"
 _ATTENTION = "torch_attn._varlen_attn.default"
+_FUSED = ("aten.rms_norm.default",)  # one kernel on CUDA, whatever it is elsewhere
 _SAME_MEMORY = "aten._unsafe_view.default"
 _PICKS = ("aten.index.Tensor", "aten.embedding.default")  # what they read is as much as what they write
 
@@ -38,12 +39,13 @@ class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch tak
         self.found: list[Launch] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with self:  # an operation that is made of others: those are what is launched
-            out = func.decompose(*args, **(kwargs or {}))
-        if out is not NotImplemented:
-            return out
-        out = func(*args, **(kwargs or {}))
         name = str(func)
+        if name not in _FUSED:
+            with self:  # an operation that is made of others: those are what is launched
+                out = func.decompose(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **(kwargs or {}))
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         if func.is_view or name == _SAME_MEMORY or not any(tensor.is_meta for tensor in made):
             return out

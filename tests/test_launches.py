@@ -29,7 +29,9 @@ META = torch.device("meta")
 class Device:
     """The checkpoint's network in bf16 on a device without values, bounds of segments beside the data."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, weights: Any = "stored", **options: Any
+    ) -> None:
         given = {"model": str(folder), "min_pixels": 56 * 56, "max_pixels": 16 * 784, **options}
         judge = vlm.load(vlm.Options.model_validate(given), Runtime("cpu", threads=1))
         assert isinstance(judge.model, Model)
@@ -101,13 +103,18 @@ def test_a_device_is_never_waited_for(
 
 
 @pytest.mark.parametrize(
-    "scale", [{"lowest": 1, "highest": 10}, {"lowest": 0, "highest": 100}], ids=["10", "100"]
+    ("weights", "scale"),
+    [
+        pytest.param("stored", {"lowest": 1, "highest": 10}, id="10"),
+        pytest.param("stored", {"lowest": 0, "highest": 100}, id="100"),
+        pytest.param("fp8", {"lowest": 1, "highest": 10}, id="fp8"),
+    ],
 )
 def test_nothing_is_launched_for_a_pair(
-    folder: Path, scale: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    folder: Path, weights: str, scale: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass over 64 pairs launches exactly what one over 8 does: nothing for a row, an image or a branch."""
-    device = Device(folder, monkeypatch, scale=scale)
+    device = Device(folder, monkeypatch, weights, scale=scale)
     assert len({row.grid for row in device.rows(64)}) > 3
     assert Counter(device.launched(64)) == Counter(device.launched(8))
 
@@ -117,6 +124,16 @@ def test_all_is_sent_before_anything_is_computed(folder: Path, monkeypatch: pyte
     names = Device(folder, monkeypatch).launched(8)
     assert SENT not in names[names.count(SENT) :]
     assert names.count(SENT) >= 8
+
+
+def test_norms_are_one_operation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In half precision on a GPU neither tower takes its norms apart."""
+    device = Device(folder, monkeypatch)
+    names = Counter(device.launched(8))
+    assert not names["aten.rsqrt.default"]
+    assert names["aten.rms_norm.default"] + names["aten.native_layer_norm.default"] == (
+        2 * (device.config.text_config.num_hidden_layers + device.config.vision_config.depth + 1)
+    )
 
 
 @pytest.mark.parametrize(

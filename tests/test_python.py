@@ -260,4 +260,4 @@ def test_a_checkpoint_can_be_checked(score_last_checkpoint: Path) -> None:
     """A judge whose answers end with their score is not to be trusted by its forced start."""
     judge = wdsfilter.load_judge("vlm", model=str(score_last_checkpoint))
     with pytest.raises(JudgeError):
-        judge.check([(jpeg(n, 32), f"a picture of number {n}") for n in range(3)])
+        judge.check([(jpeg(n, 32), f"a picture of number {n}") for n in range(12)])

@@ -289,7 +289,7 @@ def test_a_question_of_ones_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
     recipe["training"] |= {"steps": 80, "optimizer": {"learning_rate": 8e-3}, "schedule": {"hold": 0.6}}
     recipe["run"] |= {"pairs_at_once": 8, "gradient_checkpointing": False}
     output = trained(recipe, tmp_path / "out")
-    assert log(output)[-1]["held_out"]["exact"] > 0.8
+    assert log(output)[-1]["held_out"]["exact"] > 0.7
 
     options, remarks = vlm.resolve(vlm.Options(model=str(output), at_least=vlm.AtLeast(grade=1)))
     assert options.scale.grades() == {"no": 0, "yes": 1}

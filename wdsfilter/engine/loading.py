@@ -21,6 +21,7 @@ from wdsfilter.engine.blocks import DecoderLayer, Pack, VisionBlock, replace_lin
 from wdsfilter.engine.checkpoint import WEIGHTS, Checkpoint, architecture
 from wdsfilter.engine.eight_bits import EightBits
 from wdsfilter.engine.fp8 import CAPABLE, has_products, in_fp8
+from wdsfilter.engine.half_precision import with_fewer_passes
 from wdsfilter.engine.last_layer import LastLayer
 from wdsfilter.engine.model import Model
 from wdsfilter.engine.pixels import PatchPlan
@@ -81,6 +82,9 @@ def build_model(
             _fold_quick_gelu(block.mlp)
     layers = network.model.language_model.layers
     device = weight.device
+    bounds = place_of_bounds(device, network.dtype)
+    if bounds.type != "cpu" and TAKES_PLANS:
+        with_fewer_passes(network.model)
     pack = _LAYERS[weights]
     if device.type == "cpu" and network.dtype == torch.float32 and TAKES_PLANS and can_pack():
         for place, block in enumerate(visual.blocks):
@@ -96,7 +100,7 @@ def build_model(
     return Model(
         network=network,
         device=device,
-        bounds=place_of_bounds(device, network.dtype),
+        bounds=bounds,
         image_pad=image_pad,
         end_tokens=end_tokens,
         patch_weight=weight,
