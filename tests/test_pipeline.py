@@ -460,6 +460,7 @@ def test_what_was_judged_is_committed_when_a_later_shard_fails(tmp_path: Path) -
         pytest.param([1, 1, 1, 1, 1], 2, [[0, 1], [2, 3], [4]], id="equal"),
         pytest.param([5, 1, 3, 2], 6, [[1, 3, 2], [0]], id="sorted"),
         pytest.param([9, 1], 4, [[1], [0]], id="dearer-than-the-budget"),
+        pytest.param([1] * 10, 6, [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], id="none-much-smaller"),
     ],
 )
 def test_batches(costs: list[int], budget: int, expected: list[list[int]]) -> None:

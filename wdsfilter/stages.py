@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -247,17 +248,20 @@ class JudgeStage:
 
 
 def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
-    """Positions grouped into batches whose costs sum to ``budget`` at most, cheapest first.
+    """Positions grouped into batches whose costs sum to ``budget`` at most, cheapest first, each to about as much.
 
-    Like costs come together, so that padding or packing wastes little. A pair that alone costs more
-    is a batch of its own.
+    Like costs come together, so that padding or packing wastes little; equal batches, so that each lasts long enough
+    for the next one to be made meanwhile. A pair that alone costs more is a batch of its own.
     """
+    total = sum(costs)
+    share = total / max(1, math.ceil(total / budget))
     found: list[list[int]] = []
     filled = 0
     for position in sorted(range(len(costs)), key=lambda i: (costs[i], i)):
-        if not found or filled + costs[position] > budget:
+        cost = costs[position]
+        if not found or filled + cost > budget or filled + cost / 2 > share:
             found.append([])
             filled = 0
         found[-1].append(position)
-        filled += costs[position]
+        filled += cost
     return found
