@@ -23,6 +23,7 @@ AIMS = {
     "peak memory: the best 18% of 10,000,000 rows / 2 GB": "1 or less",
     "time: a run / its slowest part alone, the model is slower": "1.10 or less",
     "time: a run / its slowest part alone, the worker is slower": "1.10 or less",
+    "time: a run / its device alone, a batch ahead": "1.10 or less",
     "time: 2 workers, one pair in 1000 crashes / none does": "1.10 or less",
     "time: a run over the line / its slower part alone, the model is slower": "1.10 or less",
     "time: a run over the line / its slower part alone, the line is slower": "1.10 or less",

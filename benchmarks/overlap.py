@@ -2,6 +2,8 @@
 
 - A judge that decodes and shrinks pictures in a worker process and then sleeps, as a GPU would be waited for; against
   the longer of the two alone: all its sleep, and all pictures through the same workers.
+- The same with a device that is given a batch ahead, as a GPU is, by a host that takes half as long for it as the
+  device; against the device alone.
 - Two processes with a judge that only sleeps, against one. Clocks start when both have imported everything.
 
 Pictures are JPEGs of 384 x 384 pixels.
@@ -25,8 +27,9 @@ from typing import Any
 from PIL import Image
 
 from benchmarks import measure
-from benchmarks.sleeper import Sleeper, shrink
+from benchmarks.sleeper import Ahead, Sleeper, shrink
 from wdsfilter import pipeline, plan, recipe, storage
+from wdsfilter.judges import Judge
 from wdsfilter.samples import Member, Pair, Sample
 from wdsfilter.shards.reader import read_samples
 from wdsfilter.shards.writer import ShardWriter
@@ -36,6 +39,8 @@ SIDE = 384
 WORKERS = 1
 SLEEPS = {"the model is slower": 6e-3, "the worker is slower": 1e-3}
 """Seconds a pair; preparing takes about 3 ms."""
+DEVICE, HOST = 6e-3, 3e-3
+"""Seconds a pair of a device that is given a batch ahead, and of its host before that: 9 in turn."""
 RANK_SLEEP = 2e-3
 
 
@@ -68,8 +73,8 @@ def planned(shards: Sequence[str], output: Path, **options: Any) -> plan.Job:
     return plan.plan(recipe.parse(raw), output)
 
 
-def seconds_of_run(shards: Sequence[str], output: Path, seconds: float) -> float:
-    with pipeline.Runner(planned(shards, output), worker_count=WORKERS, judges=[Sleeper(seconds)]) as runner:
+def seconds_of_run(shards: Sequence[str], output: Path, judge: Judge) -> float:
+    with pipeline.Runner(planned(shards, output), worker_count=WORKERS, judges=[judge]) as runner:
         runner.open()  # its check has started the workers
         spent = measure.seconds(lambda: list(pipeline.run(runner)))
     shutil.rmtree(output)
@@ -138,12 +143,23 @@ def main() -> None:
         for _ in range(options.rounds):
             preparing = seconds_of_preparing(shards)
             for name, seconds in SLEEPS.items():
-                spent = seconds_of_run(shards, folder / "output", seconds)
+                spent = seconds_of_run(shards, folder / "output", Sleeper(seconds))
                 longer = max(preparing, seconds * options.pairs)
                 found.setdefault(f"time: a run / its slowest part alone, {name}", []).append(spent / longer)
+            for name, ahead in (("a batch ahead", 1), ("each waits for the other", 0)):
+                spent = seconds_of_run(shards, folder / "output", Ahead(DEVICE, HOST, ahead))
+                ratio = spent / (DEVICE * options.pairs)
+                found.setdefault(f"time: a run / its device alone, {name}", []).append(ratio)
             one, two = (seconds_of_ranks(count, small, folder / "output") for count in (1, 2))
             found.setdefault("time: one rank / two ranks, a judge that sleeps", []).append(one / two)
-    facts = {"pairs": options.pairs, "rounds": options.rounds, "workers": WORKERS, "sleeps": SLEEPS}
+    facts = {
+        "pairs": options.pairs,
+        "rounds": options.rounds,
+        "workers": WORKERS,
+        "sleeps": SLEEPS,
+        "device": DEVICE,
+        "host": HOST,
+    }
     ratios = {name: measure.spread(values) for name, values in found.items()}
     measure.save("overlap", {"input": facts, "ratios": ratios}, ("pillow", "pyarrow"))
 
