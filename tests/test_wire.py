@@ -53,6 +53,28 @@ def test_arrays_are_not_copied() -> None:
     assert np.shares_memory(found, array)
 
 
+@pytest.mark.parametrize("arrays", [0, 1, 2, 300])
+def test_few_calls_and_long_ones(arrays: int) -> None:
+    """One call for a part however large it is: after each one the caller has to get hold of the interpreter again."""
+    calls = 0
+
+    class Counted(socket.socket):
+        def recv_into(self, *arguments: Any) -> int:
+            nonlocal calls
+            calls += 1
+            return super().recv_into(*arguments)
+
+    here, there = socket.socketpair()
+    value = [np.full(1_000_000 // arrays, number, np.uint16) for number in range(arrays)]
+    with here, Counted(fileno=there.detach()) as counted:
+        sender = threading.Thread(target=wire.send, args=(here, wire.packed(value)))
+        sender.start()
+        received = wire.unpacked(wire.receive(counted))
+        sender.join()
+    assert [int(array.sum()) for array in received] == [int(array.sum()) for array in value]
+    assert calls <= 3 + arrays
+
+
 def test_a_hung_up_socket_is_no_message() -> None:
     """Whoever waits for the rest of a message is told when it will not come."""
     here, there = socket.socketpair()

@@ -1,7 +1,8 @@
 """Values between two processes of our own, over a socket: arrays go as they lie in memory, without a copy.
 
-A message is a number of parts, the length of each (8 bytes each, little-endian), and the parts: a pickle, then the
-memory of the arrays in it (PEP 574). Only for sockets that nobody else has: what is received gets unpickled.
+A message is a number of parts, the length of each (8 bytes each, little-endian; of two at least), and the parts: a
+pickle, then the memory of the arrays in it (PEP 574). Only for sockets that nobody else has: what is received gets
+unpickled. Few calls and long ones: each lets go of the interpreter, and has to wait until it gets it back.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ import socket
 import struct
 from collections.abc import Sequence
 from typing import Any, TypeAlias
+
+import numpy as np
+
+_HEAD = struct.Struct("<3Q")
+_AT_ONCE = 256  # parts; systems take a thousand
 
 Message: TypeAlias = Sequence["bytes | bytearray | memoryview"]
 
@@ -29,23 +35,29 @@ def unpacked(message: Message) -> Any:
 
 def send(connection: socket.socket, message: Message) -> None:
     """Raises OSError."""
-    connection.sendall(struct.pack(f"<{1 + len(message)}Q", len(message), *map(len, message)))
-    for part in message:
-        connection.sendall(part)
+    sizes = [*map(len, message), 0][: max(2, len(message))]
+    rest = [struct.pack(f"<{1 + len(sizes)}Q", len(message), *sizes), *message]
+    while rest:
+        sent = connection.sendmsg(rest[:_AT_ONCE])
+        while rest and sent >= len(rest[0]):
+            sent -= len(rest.pop(0))
+        if sent:
+            rest[0] = memoryview(rest[0])[sent:]
 
 
 def receive(connection: socket.socket) -> Message:
     """The next message. Raises OSError, where the other side hangs up too."""
-    (count,) = struct.unpack("<Q", _exactly(connection, 8))
-    sizes = struct.unpack(f"<{count}Q", _exactly(connection, 8 * count))
-    return [_exactly(connection, size) for size in sizes]
+    count, *sizes = _HEAD.unpack(_exactly(connection, _HEAD.size))
+    if more := max(0, count - len(sizes)):
+        sizes += struct.unpack(f"<{more}Q", _exactly(connection, 8 * more))
+    return [_exactly(connection, size) for size in sizes[:count]]
 
 
-def _exactly(connection: socket.socket, size: int) -> bytearray:
-    data = bytearray(size)
-    rest = memoryview(data)
+def _exactly(connection: socket.socket, size: int) -> memoryview:
+    data = np.empty(size, np.uint8).data  # bytearray() would clear it first
+    rest = data
     while rest:
-        received = connection.recv_into(rest)
+        received = connection.recv_into(rest, 0, socket.MSG_WAITALL)
         if not received:
             raise ConnectionError("closed by the other side")
         rest = rest[received:]

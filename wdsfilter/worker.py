@@ -46,6 +46,7 @@ CODE = struct.Struct("<i")
 _PR_SET_PDEATHSIG = 1  # as in <sys/prctl.h>
 _RESIDENT, _DATA = 1, 5  # fields of /proc/self/statm
 _KEPT = 256 << 20  # bytes that a worker may keep for its next image
+_FOREVER = 1e9  # seconds
 _START_SECONDS = 300.0  # imports from a cold network file system
 _END_SECONDS = 60.0  # a process that was killed while it waited for a disk
 
@@ -82,7 +83,10 @@ class Worker:
     def patience(self, seconds: float) -> None:
         """How long :meth:`send` and :meth:`receive` wait from now on."""
         self._seconds = seconds
-        self._socket.settimeout(seconds)
+        # The system's own limit: with Python's, every call would be two, and none would wait for all that it is to get.
+        limit = struct.pack("ll", *divmod(max(1, round(min(seconds, _FOREVER) * 1e6)), 1_000_000))
+        for which in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, which, limit)
 
     def send(self, message: object) -> None:
         """Raises Down."""
@@ -116,7 +120,7 @@ class Worker:
         return self._code
 
     def _down(self, error: OSError) -> Down:
-        if isinstance(error, TimeoutError):
+        if isinstance(error, BlockingIOError):
             return Down("worker_timed_out", f"no answer in {self._seconds:g} s")
         code = self.end()
         if code is None:
