@@ -73,12 +73,14 @@ def hub_server() -> Iterator[HubServer]:
 
 def speak_to_hub(server: HubServer, patch: pytest.MonkeyPatch) -> None:
     """Have this process use that server, with a token, without the hub's own way for large files and without pauses."""
-    from huggingface_hub import HfFileSystem, constants
+    from huggingface_hub import HfFileSystem, constants, file_download
 
     patch.setattr(constants, "ENDPOINT", server.url)
-    patch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    for module in (constants, file_download):  # before 1.0 the second one has a copy
+        name = "HUGGINGFACE_CO_URL_TEMPLATE"
+        patch.setattr(
+            module, name, f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}", raising=False
+        )
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setenv("HF_TOKEN", TOKEN)
     patch.setattr(retry, "FIRST_PAUSE", 0.0)
@@ -155,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
     def create(self, body: bytes) -> None:
         asked = json.loads(body)
         repo = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
-        self.hub.private[repo] = asked.get("visibility") == "private"
+        self.hub.private[repo] = asked.get("visibility") == "private" or bool(asked.get("private"))
         self.hub.commit(repo, {".gitattributes": b"*.tar filter=lfs\n"})
         self._say({"url": f"{self.hub.url}/datasets/{repo}"})
 
