@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wdsfilter.engine.checkpoint import Checkpoint
     from wdsfilter.engine.judge import VlmJudge
 
-SCORING_VERSION = 3
+SCORING_VERSION = 4
 """Raised by whatever changes a score that options and weights do not show."""
 
 PUBLISHED = "Dauka-transformers/Compact_VLM_filter"
