@@ -194,6 +194,7 @@ class LedgerWriter:
         table = pa.Table.from_batches(self._batches)
         rest = rows % ROWS_PER_GROUP if least > 1 else 0
         self._file.write_table(table.slice(0, rows - rest), row_group_size=ROWS_PER_GROUP)
+        pa.default_memory_pool().release_unused()  # Arrow would keep a few MB for the next group
         self._batches = table.slice(rows - rest).to_batches() if rest else []
 
 
