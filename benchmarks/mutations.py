@@ -106,7 +106,7 @@ MUTATIONS = (
     ),
     Mutation(
         "one sample is dropped",
-        (Edit("stages.py", "for item, _ in window:", "for item, _ in window[len(window) > 5 :]:"),),
+        (Edit("stages.py", "for item, _ in window]", "for item, _ in window[len(window) > 5 :]]"),),
         "tests/test_pipeline.py",
     ),
     Mutation(
@@ -125,15 +125,15 @@ MUTATIONS = (
         (
             Edit(
                 "stages.py",
-                "for item, _ in window:",
-                "for item, _ in [*window[:-1][::-1], *window[-1:]]:",
+                "for item, _ in window]",
+                "for item, _ in [*window[:-1][::-1], *window[-1:]]]",
             ),
         ),
         "tests/test_pipeline.py",
     ),
     Mutation(
         "a score is attached to its neighbour",
-        (Edit("stages.py", "zip(batch, outcomes, strict=True)", "zip(batch, outcomes[1:] + outcomes[:1])"),),
+        (Edit("stages.py", "launched.outcomes(), strict=True", "[*launched.outcomes()][::-1], strict=True"),),
         "tests/test_pipeline.py",
     ),
     Mutation(
