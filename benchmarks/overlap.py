@@ -27,7 +27,8 @@ from typing import Any
 from PIL import Image
 
 from benchmarks import measure
-from benchmarks.sleeper import Ahead, Sleeper, shrink
+from benchmarks.paced import Paced
+from benchmarks.sleeper import Sleeper, shrink
 from wdsfilter import pipeline, plan, recipe, storage
 from wdsfilter.judges import Judge
 from wdsfilter.samples import Member, Pair, Sample
@@ -79,6 +80,11 @@ def seconds_of_run(shards: Sequence[str], output: Path, judge: Judge) -> float:
         spent = measure.seconds(lambda: list(pipeline.run(runner)))
     shutil.rmtree(output)
     return spent
+
+
+def hosted(batch: Sequence[Any]) -> None:
+    """What the host does before a device has a batch."""
+    time.sleep(HOST * len(batch))
 
 
 def seconds_of_preparing(shards: Sequence[str]) -> float:
@@ -147,7 +153,8 @@ def main() -> None:
                 longer = max(preparing, seconds * options.pairs)
                 found.setdefault(f"time: a run / its slowest part alone, {name}", []).append(spent / longer)
             for name, ahead in (("a batch ahead", 1), ("each waits for the other", 0)):
-                spent = seconds_of_run(shards, folder / "output", Ahead(DEVICE, HOST, ahead))
+                judge = Paced(shrink, hosted, 8, DEVICE, window=32, ahead=ahead)
+                spent = seconds_of_run(shards, folder / "output", judge)
                 ratio = spent / (DEVICE * options.pairs)
                 found.setdefault(f"time: a run / its device alone, {name}", []).append(ratio)
             one, two = (seconds_of_ranks(count, small, folder / "output") for count in (1, 2))

@@ -1,4 +1,4 @@
-"""A judge with a clock for a GPU: its workers sleep, its batches are packed for a network, and take their time."""
+"""A judge with a clock for a GPU: its batches are packed, queue up for the device, and take their time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from wdsfilter.engine.prepare import Ready
+from wdsfilter.judges import Prepare
 from wdsfilter.samples import Numbers, Pair, Prepared
 
 WORK = 2e-3  # seconds of a worker for a pair
@@ -32,8 +33,8 @@ class Paced:
     Batches queue up for it; ``free`` is when it will have done what it was given.
     """
 
-    prepare: Sleep
-    pack: Callable[[Sequence[Ready]], object]
+    prepare: Prepare
+    pack: Callable[[Sequence[Any]], object]
     batch_cost: int
     seconds: float
     free: float = 0.0
@@ -41,12 +42,12 @@ class Paced:
     inline: bool = False
     ahead: int = 1
 
-    def launch(self, batch: Sequence[Ready]) -> Callable[[], Sequence[Numbers]]:
+    def launch(self, batch: Sequence[Any]) -> Callable[[], Sequence[Numbers]]:
         self.pack(batch)
         self.free = max(self.free, time.perf_counter()) + len(batch) * self.seconds
         return partial(_numbers, len(batch), self.free)
 
-    def score(self, batch: Sequence[Ready]) -> Sequence[Numbers]:
+    def score(self, batch: Sequence[Any]) -> Sequence[Numbers]:
         return self.launch(batch)()
 
     def check(self, first: Sequence[Any]) -> Mapping[str, Any]:

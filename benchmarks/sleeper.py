@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -30,34 +29,6 @@ class Sleeper:
     def score(self, batch: Sequence[Any]) -> Sequence[Numbers]:
         time.sleep(self.seconds * len(batch))
         return [{"grade": 10, "score": 10.0} for _ in batch]
-
-    def check(self, first: Sequence[Any]) -> Mapping[str, Any]:
-        return {}
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """As :class:`Sleeper`, with a device that is given a batch ahead: ``host`` seconds a pair go by before it has one,
-    and ``seconds`` until it is done."""
-
-    seconds: float
-    host: float
-    ahead: int = 1
-    window: int = 32
-    batch_cost: int = 8
-    inline: bool = False
-    device: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
-
-    @property
-    def prepare(self) -> Any:
-        return shrink
-
-    def launch(self, batch: Sequence[Any]) -> Callable[[], Sequence[Numbers]]:
-        time.sleep(self.host * len(batch))
-        return self.device.submit(Sleeper(self.seconds).score, batch).result
-
-    def score(self, batch: Sequence[Any]) -> Sequence[Numbers]:
-        return self.launch(batch)()
 
     def check(self, first: Sequence[Any]) -> Mapping[str, Any]:
         return {}

@@ -12,7 +12,7 @@ from wdsfilter.overlap import prefetched
 
 
 def ahead(items: Iterator[int], max_bytes: int = 1000, size: int = 1) -> Generator[int, None, None]:
-    return prefetched(items, size_of=lambda _: size, max_bytes=max_bytes)
+    return prefetched(items, size_of=lambda _: size, max_bytes=max_bytes, max_items=64)
 
 
 def threads() -> list[str]:

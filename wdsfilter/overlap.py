@@ -97,7 +97,7 @@ def prefetched(
     *,
     size_of: Callable[[T], int],
     max_bytes: int,
-    max_items: int = 64,
+    max_items: int,
     check: Callable[[], None] = lambda: None,
 ) -> Generator[T, None, None]:
     """The same items in the same order, pulled in a thread, so many ahead as a :class:`Channel` holds.

@@ -16,7 +16,7 @@ from transformers.activations import QuickGELUActivation
 
 from wdsfilter.engine.attention import NAME, packed_attention
 
-_QUICK = 1.702  # of QuickGELU
+QUICK = 1.702  # of QuickGELU
 
 
 def with_fewer_passes(network: Any) -> None:
@@ -86,10 +86,10 @@ class QuickMlp(torch.nn.Module):
         self.fc1, self.fc2 = mlp.fc1, mlp.fc2
 
     def forward(self, states: Tensor) -> Tensor:
-        inner = silu(self.fc1(states).mul_(_QUICK), inplace=True)
+        inner = silu(self.fc1(states).mul_(QUICK), inplace=True)
         if isinstance(self.fc2, torch.nn.Linear):
-            return torch.addmm(self.fc2.bias, inner, self.fc2.weight.t(), alpha=1 / _QUICK)
-        out: Tensor = self.fc2(inner.mul_(1 / _QUICK))  # in fewer bits
+            return torch.addmm(self.fc2.bias, inner, self.fc2.weight.t(), alpha=1 / QUICK)
+        out: Tensor = self.fc2(inner.mul_(1 / QUICK))  # in fewer bits
         return out
 
 

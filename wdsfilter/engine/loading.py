@@ -21,7 +21,7 @@ from wdsfilter.engine.blocks import DecoderLayer, Pack, VisionBlock, replace_lin
 from wdsfilter.engine.checkpoint import WEIGHTS, Checkpoint, architecture
 from wdsfilter.engine.eight_bits import EightBits
 from wdsfilter.engine.fp8 import CAPABLE, has_products, in_fp8
-from wdsfilter.engine.half_precision import with_fewer_passes
+from wdsfilter.engine.half_precision import QUICK, with_fewer_passes
 from wdsfilter.engine.last_layer import LastLayer
 from wdsfilter.engine.model import Model
 from wdsfilter.engine.pixels import PatchPlan
@@ -30,7 +30,6 @@ from wdsfilter.engine.segments import TAKES_PLANS
 from wdsfilter.errors import JudgeError
 
 _LANES = 16  # fp32 values that vectorised elementwise kernels take at a time
-_QUICK = 1.702  # of QuickGELU
 Weights: TypeAlias = Literal["stored", "int8", "fp8"]
 
 _LAYERS: dict[Weights, Pack] = {"stored": Packed, "int8": EightBits, "fp8": in_fp8}
@@ -218,9 +217,9 @@ def _fold_quick_gelu(mlp: Any) -> None:
     if not isinstance(mlp.act, QuickGELUActivation):
         return
     mlp.act = torch.nn.SiLU(inplace=True)
-    mlp.fc1.weight.mul_(_QUICK)
-    mlp.fc1.bias.mul_(_QUICK)
-    mlp.fc2.weight.div_(_QUICK)
+    mlp.fc1.weight.mul_(QUICK)
+    mlp.fc1.bias.mul_(QUICK)
+    mlp.fc2.weight.div_(QUICK)
 
 
 def _check_weights(weights: Weights, device: torch.device) -> None:
